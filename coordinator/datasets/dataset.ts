@@ -1,0 +1,28 @@
+/**
+ * Datasets, cut into shards. A shard's bytes are made (and hashed) the first time somebody asks for it.
+ */
+
+export interface Blob {
+  /** SHA-256 of `bytes`, hexadecimal. */
+  readonly hash: string
+  readonly bytes: Uint8Array
+}
+
+/** One part (training or test) of a dataset: its examples lie in shards of `shardSize`, the last may be shorter. */
+export interface Split {
+  readonly examples: number
+  readonly shardSize: number
+  /** Shards there are. */
+  readonly shards: number
+  /** The gzip-compressed bytes of shard.ts, content-addressed. */
+  shard(index: number): Blob
+}
+
+export interface Dataset {
+  readonly name: string
+  /** [28, 28, 1] */
+  readonly inputShape: readonly number[]
+  readonly classes: number
+  readonly train: Split
+  readonly test: Split
+}

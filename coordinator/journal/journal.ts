@@ -1,0 +1,73 @@
+/**
+ * The journal: the ordered, durable record of what was accepted. A run's state is a fold over its entries, from the
+ * newest checkpoint at or before them. Two implementations, one contract suite: SQLite (sqlite-journal.ts) for life,
+ * memory (memory-journal.ts) for simulation and tests.
+ */
+
+export interface NewEntry {
+  readonly run: string
+  /** Milliseconds since 1970. */
+  readonly at: number
+  readonly kind: string
+  /** JSON value: what a fold needs beside the payload. */
+  readonly data: unknown
+  /** An update's encoded vector, as it came over the wire. */
+  readonly payload: Uint8Array | null
+}
+
+export interface Entry extends NewEntry {
+  /** Ascends over all runs, without reuse. */
+  readonly seq: number
+  /** The payload was pruned: the entry counts, but can no longer be replayed. */
+  readonly pruned: boolean
+}
+
+/** Vectors of a checkpoint, range by range: no row is larger than a range. */
+export interface CheckpointVector {
+  /** `parameters`, or a name of the update rule's state. */
+  readonly name: string
+  readonly range: number
+  readonly values: Float32Array
+}
+
+export interface Checkpoint {
+  readonly run: string
+  /** The last journal entry that is folded in. */
+  readonly seq: number
+  /** JSON value. */
+  readonly state: unknown
+  readonly vectors: readonly CheckpointVector[]
+}
+
+/** `full`: no room to write. `damaged`: the file is not what was written. `failed`: anything else the disk said. */
+export type StorageFault = 'full' | 'damaged' | 'failed'
+
+export class StorageError extends Error {
+  readonly fault: StorageFault
+  constructor(fault: StorageFault, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'StorageError'
+    this.fault = fault
+  }
+}
+
+export interface Journal {
+  /**
+   * Writes the entries in one transaction and returns the sequence number of the first, the others following it.
+   * When it returns, they survive kill -9 and power loss; when it throws StorageError, none of them exists.
+   */
+  append(entries: readonly NewEntry[]): number
+  /** The run's entries with seq > after, in order. */
+  read(run: string, after: number): IterableIterator<Entry>
+  /** The runs that have entries, oldest first. */
+  runs(): string[]
+  saveCheckpoint(checkpoint: Checkpoint): void
+  /** The newest checkpoint that reads back whole (a damaged one is passed over), or null. */
+  loadCheckpoint(run: string): Checkpoint | null
+  /** Forgets the payloads of entries up to the second-newest checkpoint, and checkpoints older than that. */
+  prune(run: string): void
+  /** Small values of the coordinator's own (the identity key). */
+  get(key: string): string | null
+  set(key: string, value: string): void
+  close(): void
+}

@@ -1,0 +1,110 @@
+/**
+ * What the operator's HTTP API answers, as types that the coordinator writes and the console reads.
+ * Every route but /healthz, /metrics, /blobs and the pages wants `Authorization: Bearer <operator token>`.
+ *
+ *     POST /api/runs                          RunSpec → RunDetail (201); ApiError 400 names the fields
+ *     GET  /api/runs                          { runs: RunDetail[] }, newest first
+ *     GET  /api/runs/:id                      RunDetail
+ *     POST /api/runs/:id/pause|resume|stop    RunDetail
+ *     GET  /api/runs/:id/metrics              RunMetrics
+ *     GET  /api/runs/:id/model.safetensors    the parameters, safetensors layout
+ *     GET  /api/runs/:id/model.json           tfjs LayersModel; its weights at ./model.weights.bin
+ *     GET  /api/events                        server-sent events, each `data:` line one LiveEvent
+ */
+import type { BackendName } from './protocol.ts'
+import type { RunSpec } from './run-spec.ts'
+
+export const RUN_STATES = ['draft', 'running', 'paused', 'finished', 'failed'] as const
+export type RunState = (typeof RUN_STATES)[number]
+
+export interface RunDetail {
+  run: string
+  name: string
+  state: RunState
+  /** Why it is paused or failed, where that was not the operator's doing. */
+  reason: string | null
+  /** The phase of the run; `train` where there is one only. */
+  stage: string
+  /** Passes over the training examples so far, with fraction: 2.37. */
+  epoch: number
+  /** Passes planned. */
+  epochs: number
+  testAccuracy: number | null
+  testLoss: number | null
+  /** Mean loss of the examples of the last few updates. */
+  trainLoss: number | null
+  versions: number
+  /** Examples whose update was accepted. */
+  examples: number
+  updatesAccepted: number
+  updatesRefused: number
+  meanStaleness: number
+  bytesUp: number
+  bytesDown: number
+  /** Seconds spent in state running. */
+  seconds: number
+  examplesPerSecond: number
+  createdAt: string
+  parameters: number
+  volunteers: VolunteerDetail[]
+  spec: RunSpec
+}
+
+export interface VolunteerDetail {
+  volunteer: string
+  backend: BackendName
+  device: string
+  trusted: boolean
+  connected: boolean
+  /** Leases it holds now. */
+  leases: number
+  examples: number
+  updatesAccepted: number
+  updatesRefused: number
+  /** Its measured speed while computing. */
+  examplesPerSecond: number | null
+  lastSeen: string
+}
+
+/** One point of the training curve: what was accepted since the point before it. */
+export interface TrainPoint {
+  seconds: number
+  examples: number
+  epoch: number
+  loss: number
+  /** Share of those examples that were classified right, 0..1. */
+  accuracy: number
+  examplesPerSecond: number
+  staleness: number
+  volunteers: number
+}
+
+export interface TestPoint {
+  seconds: number
+  examples: number
+  epoch: number
+  version: number
+  loss: number
+  accuracy: number
+}
+
+export interface RunMetrics {
+  run: string
+  train: TrainPoint[]
+  test: TestPoint[]
+}
+
+/** At most one a second and run. */
+export type LiveEvent =
+  | { type: 'run'; run: RunDetail }
+  | { type: 'train'; run: string; point: TrainPoint }
+  | { type: 'test'; run: string; point: TestPoint }
+
+export interface ApiError {
+  error: {
+    code: 'unauthorized' | 'bad-spec' | 'bad-request' | 'not-found' | 'wrong-state' | 'rate-limited' | 'storage-full' | 'internal'
+    message: string
+    /** With bad-spec: which fields, and what was expected of each. */
+    problems?: { field: string; message: string }[]
+  }
+}
