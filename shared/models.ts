@@ -32,6 +32,7 @@ export type ModelSpec =
   | { template: 'mlp'; hidden: number[]; activation: ActivationName }
   | { template: 'lenet'; activation: ActivationName }
 
+/** A model, and as JSON the model blob that a lease names. */
 export interface Model {
   readonly topology: Topology
   readonly layout: Layout

@@ -42,7 +42,8 @@ export const REFUSALS = {
   malformed: 'stop',
   'junk-frame': 'stop',
   'hello-first': 'stop',
-  'bad-token': 'stop',
+  /** The identity is not of this coordinator: forget it and say hello as a newcomer. */
+  'bad-token': 'retry',
   'too-large': 'new-lease',
   'lease-unknown': 'new-lease',
   'lease-foreign': 'new-lease',
@@ -96,8 +97,10 @@ const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'expe
 
 export const helloRequest = z.strictObject({
   protocol: z.int(),
-  /** The identity of an earlier `hello`, so that a volunteer that comes back is the same one. */
+  /** The identity of an earlier `hello`, so that who comes back is the same one. */
   token: z.string().max(400).optional(),
+  /** Drawn once by each tab or process: two tabs of one identity are two volunteers, a reconnect is the same one. */
+  instance: z.string().regex(/^[0-9a-z]{8,32}$/, 'expected 8 to 32 of 0-9a-z'),
   /** Proves a trusted volunteer: the key that the coordinator gave its own. */
   trustKey: z.string().max(400).optional(),
   backend: z.enum(BACKENDS),

@@ -16,6 +16,8 @@ export interface Split {
   readonly shards: number
   /** The gzip-compressed bytes of shard.ts, content-addressed. */
   shard(index: number): Blob
+  /** The bytes of a shard that was asked for before, by its hash; null where there is none. */
+  find(hash: string): Uint8Array | null
 }
 
 export interface Dataset {

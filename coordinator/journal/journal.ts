@@ -39,8 +39,14 @@ export interface Checkpoint {
   readonly vectors: readonly CheckpointVector[]
 }
 
-/** `full`: no room to write. `damaged`: the file is not what was written. `failed`: anything else the disk said. */
-export type StorageFault = 'full' | 'damaged' | 'failed'
+/**
+ * - `full`: no room to write; the journal stays usable, and the same write succeeds once there is room.
+ * - `damaged`: the file is not what was written.
+ * - `locked`: another coordinator has it open (only when opening).
+ * - `failed`: anything else the disk said. What the disk holds of this write is not known before the journal is
+ *   opened anew, so a process that meets it while appending should end.
+ */
+export type StorageFault = 'full' | 'damaged' | 'locked' | 'failed'
 
 export class StorageError extends Error {
   readonly fault: StorageFault
@@ -53,21 +59,24 @@ export class StorageError extends Error {
 
 export interface Journal {
   /**
-   * Writes the entries in one transaction and returns the sequence number of the first, the others following it.
-   * When it returns, they survive kill -9 and power loss; when it throws StorageError, none of them exists.
+   * Writes the entries in one transaction and returns the sequence number of the first, the others following it
+   * without a gap. When it returns, they survive kill -9 and power loss; when it throws StorageError, none of them
+   * exists. The bytes are taken at once: the caller may reuse its buffers.
    */
   append(entries: readonly NewEntry[]): number
-  /** The run's entries with seq > after, in order. */
+  /** The run's entries with seq > after that exist at the time of the call, in order, read one at a time. */
   read(run: string, after: number): IterableIterator<Entry>
   /** The runs that have entries, oldest first. */
   runs(): string[]
+  /** Keeps the two newest checkpoints of the run (those found damaged not counted); a second at one seq replaces it. */
   saveCheckpoint(checkpoint: Checkpoint): void
   /** The newest checkpoint that reads back whole (a damaged one is passed over), or null. */
   loadCheckpoint(run: string): Checkpoint | null
-  /** Forgets the payloads of entries up to the second-newest checkpoint, and checkpoints older than that. */
+  /** Forgets the payloads of entries up to the second-newest checkpoint; with fewer than two it does nothing. */
   prune(run: string): void
   /** Small values of the coordinator's own (the identity key). */
   get(key: string): string | null
   set(key: string, value: string): void
+  /** Gives the folder free for another coordinator. Twice is once; any other call afterwards throws `invariant: …`. */
   close(): void
 }

@@ -1,0 +1,27 @@
+/** WASM with SIMD, one thread: the work horse where there is no graphics device. */
+import * as tf from '@tensorflow/tfjs-core'
+import { setWasmPaths } from '@tensorflow/tfjs-backend-wasm'
+import { type Backend, type BackendOptions, start } from './backend.ts'
+
+export async function open({ wasmPath }: BackendOptions): Promise<Backend> {
+  if (!(await tf.env().getAsync('WASM_HAS_SIMD_SUPPORT'))) throw new Error('this browser has no WebAssembly SIMD')
+  // Threads need a cross-origin isolated page, which a frame on somebody's site is not.
+  tf.env().set('WASM_HAS_MULTITHREAD_SUPPORT', false)
+  if (wasmPath !== undefined) setWasmPaths(wasmPath)
+  await withoutProcessListeners(() => start('wasm'))
+  return { name: 'wasm', device: 'WASM SIMD, 1 thread', software: false, lost: () => null }
+}
+
+/** emscripten's loader makes itself Node's handler of uncaught errors, to print its own source and rethrow them. */
+async function withoutProcessListeners<T>(work: () => Promise<T>): Promise<T> {
+  const events = ['uncaughtException', 'unhandledRejection'] as const
+  const host = (globalThis as { process?: NodeJS.Process }).process
+  const before = events.map((event) => host?.listeners?.(event as never) ?? [])
+  const result = await work()
+  events.forEach((event, i) => {
+    for (const listener of host?.listeners?.(event as never) ?? []) {
+      if (!before[i].includes(listener)) host?.removeListener(event, listener as never)
+    }
+  })
+  return result
+}

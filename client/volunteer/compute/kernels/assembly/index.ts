@@ -1,0 +1,1 @@
+export { matmul, scratchBytes } from './matmul'

@@ -1,0 +1,107 @@
+/**
+ * Leases: work granted to one volunteer, settled at most once.
+ *
+ * A lease is **granted** (its examples are out, its shards can be downloaded), then **started** (bound to a version;
+ * from here on it is a pure function of what it names), then **ended**: settled by an update, given back, or expired.
+ * It ends once; whoever asks for an ended lease is told how it ended. A granted lease waits behind the one its
+ * volunteer is computing, so its deadline is that one's and its own together. Deadlines follow the volunteer's
+ * measured speed: three times what the lease should take, never less than ten seconds.
+ */
+import { type Refusal, refuse } from '../../shared/protocol.ts'
+import type { Stretch } from '../strategies/epochs.ts'
+import type { Binding } from '../strategies/strategy.ts'
+
+export interface Lease {
+  readonly id: string
+  readonly volunteer: string
+  readonly kind: 'gradient' | 'evaluate'
+  readonly stretches: Stretch[]
+  readonly examples: number
+  readonly batchSize: number
+  readonly budgetMs: number
+  readonly timeBoxed: boolean
+  /** What it should take this volunteer, start to announcement, milliseconds. */
+  readonly expectedMs: number
+}
+
+export type HeldLease = Lease &
+  ({ readonly state: 'granted'; deadline: number } | { readonly state: 'started'; deadline: number; readonly binding: Binding })
+
+export type StartedLease = Extract<HeldLease, { state: 'started' }>
+
+type Ending = 'settled' | 'given-back' | 'expired'
+
+/** A lease may take this many times what it should. */
+const DEADLINE_FACTOR = 3
+const DEADLINE_MIN_MS = 10_000
+/** How many ended leases are remembered, so that a late or repeated update gets the right answer. */
+const ENDED_REMEMBERED = 20_000
+
+export const allowanceMs = (expectedMs: number): number => Math.max(DEADLINE_MIN_MS, DEADLINE_FACTOR * expectedMs)
+
+export class Leases {
+  private readonly held = new Map<string, HeldLease>()
+  private readonly ended = new Map<string, { volunteer: string; ending: Ending }>()
+
+  get size(): number {
+    return this.held.size
+  }
+
+  of(volunteer: string): HeldLease[] {
+    return [...this.held.values()].filter((lease) => lease.volunteer === volunteer)
+  }
+
+  all(): IterableIterator<HeldLease> {
+    return this.held.values()
+  }
+
+  grant(lease: Lease, now: number): HeldLease {
+    const before = this.of(lease.volunteer).reduce((sum, other) => sum + allowanceMs(other.expectedMs), 0)
+    const granted: HeldLease = { ...lease, state: 'granted', deadline: now + before + allowanceMs(lease.expectedMs) }
+    this.held.set(lease.id, granted)
+    return granted
+  }
+
+  start(id: string, volunteer: string, binding: Binding, now: number): StartedLease {
+    const lease = this.held.get(id)
+    if (lease?.volunteer !== volunteer) throw new Error(`invariant: ${volunteer} starts ${id}, which it does not hold`)
+    const started: StartedLease = { ...lease, state: 'started', binding, deadline: now + allowanceMs(lease.expectedMs) }
+    this.held.set(id, started)
+    return started
+  }
+
+  /** The lease, if this volunteer holds it; otherwise the refusal that says what became of it. */
+  find(id: string, volunteer: string): HeldLease | Refusal {
+    const lease = this.held.get(id)
+    const owner = lease?.volunteer ?? this.ended.get(id)?.volunteer
+    if (owner === undefined) return refuse('lease-unknown', `no lease ${id} is held; ask for a new one`)
+    if (owner !== volunteer) return refuse('lease-foreign', `lease ${id} belongs to another volunteer`)
+    if (lease !== undefined) return lease
+    const { ending } = this.ended.get(id)!
+    return ending === 'expired'
+      ? refuse('lease-expired', `lease ${id} ran past its deadline and was granted anew`)
+      : refuse('lease-settled', `lease ${id} is ${ending}; it settles at most once`)
+  }
+
+  /** Moves the deadline away while bytes of its update keep arriving, or while the disk is full. */
+  extend(id: string, deadline: number): void {
+    const lease = this.held.get(id)
+    if (lease !== undefined && lease.deadline < deadline) lease.deadline = deadline
+  }
+
+  end(id: string, ending: Ending): HeldLease {
+    const lease = this.held.get(id)
+    if (lease === undefined) throw new Error(`invariant: lease ${id} ends twice`)
+    this.held.delete(id)
+    this.ended.set(id, { volunteer: lease.volunteer, ending })
+    if (this.ended.size > ENDED_REMEMBERED) this.ended.delete(this.ended.keys().next().value!)
+    return lease
+  }
+
+  /** Ends and returns the leases whose deadline is past, but for those that wait for the journal. */
+  expire(now: number, settling: ReadonlySet<string>): HeldLease[] {
+    const late = [...this.held.values()].filter(({ id, deadline }) => deadline <= now && !settling.has(id))
+    for (const { id } of late) this.end(id, 'expired')
+    return late
+  }
+}

@@ -1,0 +1,120 @@
+/** The roster: the volunteers of a run, what they did and how fast they are. Measured, never taken on trust. */
+import type { VolunteerDetail } from '../../shared/api.ts'
+import type { BackendName } from '../../shared/protocol.ts'
+
+export interface Introduction {
+  readonly volunteer: string
+  readonly backend: BackendName
+  readonly device: string
+  /** The coordinator's own, which alone gets evaluations. */
+  readonly trusted: boolean
+}
+
+export interface Member extends Introduction {
+  connected: boolean
+  joinedAt: number
+  lastSeen: number
+  examples: number
+  updatesAccepted: number
+  updatesRefused: number
+  /** Examples per second of compute, a running mean that forgets with each lease; null before the first. */
+  examplesPerSecond: number | null
+  /** What a lease takes beside its compute (downloads, upload), milliseconds, likewise. */
+  overheadMs: number
+}
+
+/** Weight of the newest lease in the running means. */
+const FORGET = 0.3
+/** Assumed before the first measurement: a slow phone, so that a first lease is short. */
+const FIRST_EXAMPLES_PER_SECOND = 200
+const FIRST_OVERHEAD_MS = 5_000
+/** Disconnected volunteers that are remembered, the longest gone forgotten first. */
+const ABSENT_REMEMBERED = 1_000
+
+export class Roster {
+  private readonly members = new Map<string, Member>()
+
+  get(volunteer: string): Member | undefined {
+    return this.members.get(volunteer)
+  }
+
+  get connected(): Member[] {
+    return [...this.members.values()].filter((member) => member.connected)
+  }
+
+  /** Connected volunteers that compute for the run, without the coordinator's own. */
+  get crowd(): number {
+    let crowd = 0
+    for (const member of this.members.values()) if (member.connected && !member.trusted) crowd++
+    return crowd
+  }
+
+  join(introduction: Introduction, now: number): Member {
+    const known = this.members.get(introduction.volunteer)
+    const member: Member = {
+      examples: 0,
+      updatesAccepted: 0,
+      updatesRefused: 0,
+      examplesPerSecond: null,
+      overheadMs: FIRST_OVERHEAD_MS,
+      joinedAt: now,
+      ...known,
+      ...introduction,
+      connected: true,
+      lastSeen: now,
+    }
+    // A speed was measured on a backend; on another one it says nothing.
+    if (known !== undefined && known.backend !== introduction.backend) member.examplesPerSecond = null
+    this.members.delete(introduction.volunteer)
+    this.members.set(introduction.volunteer, member)
+    return member
+  }
+
+  leave(volunteer: string, now: number): void {
+    const member = this.members.get(volunteer)
+    if (member === undefined) return
+    member.connected = false
+    member.lastSeen = now
+    const absent = [...this.members.values()].filter(({ connected }) => !connected)
+    if (absent.length > ABSENT_REMEMBERED) this.members.delete(absent[0].volunteer)
+  }
+
+  /** Its place among the connected crowd in order of arrival, from 0. */
+  rank(volunteer: string): number {
+    let rank = 0
+    for (const member of this.members.values()) {
+      if (member.volunteer === volunteer) return rank
+      if (member.connected && !member.trusted) rank++
+    }
+    return rank
+  }
+
+  measured(volunteer: string, examples: number, computeMs: number, overheadMs: number): void {
+    const member = this.members.get(volunteer)
+    if (member === undefined || examples === 0) return
+    const speed = (1000 * examples) / Math.max(1, computeMs)
+    const first = member.examplesPerSecond === null
+    member.examplesPerSecond = first ? speed : (1 - FORGET) * member.examplesPerSecond! + FORGET * speed
+    member.overheadMs = first ? overheadMs : (1 - FORGET) * member.overheadMs + FORGET * overheadMs
+  }
+
+  static speedOf(member: Member): number {
+    return member.examplesPerSecond ?? FIRST_EXAMPLES_PER_SECOND
+  }
+
+  details(leasesOf: (volunteer: string) => number): VolunteerDetail[] {
+    return [...this.members.values()].map((member) => ({
+      volunteer: member.volunteer,
+      backend: member.backend,
+      device: member.device,
+      trusted: member.trusted,
+      connected: member.connected,
+      leases: leasesOf(member.volunteer),
+      examples: member.examples,
+      updatesAccepted: member.updatesAccepted,
+      updatesRefused: member.updatesRefused,
+      examplesPerSecond: member.examplesPerSecond,
+      lastSeen: new Date(member.lastSeen).toISOString(),
+    }))
+  }
+}

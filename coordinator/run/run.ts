@@ -1,0 +1,598 @@
+/**
+ * One training run: the straight line from a volunteer's question to a new version. Read this first.
+ *
+ *     join ─► lease ─► start ─► (the volunteer computes) ─► submit ─► [journal] ─► settle ─► fold ─► a new version
+ *
+ * Pure: no clock, no randomness, no I/O; time comes in as `now` (milliseconds since 1970). `submit` checks an update
+ * and says what is to be journalled; once the journal has it, `settle` folds it in and the answer may go out. What
+ * `fold` changes (parameters, epochs, strategy, counters, curves, state) is durable: recovery is the same fold over
+ * the same entries from the newest checkpoint. Everything else here (who is connected, which leases are out, which
+ * evaluation is under way) may be lost at any instant and costs no more than the work that was out.
+ */
+import type { RunDetail, RunState, TestPoint, TrainPoint } from '../../shared/api.ts'
+import { codecs, payloadSize } from '../../shared/codec.ts'
+import { initialParameters } from '../../shared/layout.ts'
+import { buildModel, type Model } from '../../shared/models.ts'
+import { type Lease, type LeaseReply, type Refusal, refuse, type Start, type UpdateRequest } from '../../shared/protocol.ts'
+import type { RunSpec } from '../../shared/run-spec.ts'
+import type { Dataset } from '../datasets/dataset.ts'
+import type { Checkpoint, Entry, NewEntry } from '../journal/journal.ts'
+import { Parameters } from '../parameters/parameters.ts'
+import { updateRule } from '../parameters/update-rule.ts'
+import { Versions } from '../parameters/versions.ts'
+import { Epochs, type EpochsState, lengthOf, type Stretch, split } from '../strategies/epochs.ts'
+import { openStrategy } from '../strategies/strategies.ts'
+import type { Strategy } from '../strategies/strategy.ts'
+import { Evaluation } from './evaluation.ts'
+import { type HeldLease, Leases, type StartedLease } from './leases.ts'
+import { type Introduction, type Member, Roster } from './roster.ts'
+import { rateAt } from './schedule.ts'
+import { Series, type SeriesState } from './series.ts'
+import { Shards } from './shards.ts'
+import { Trust } from './trust.ts'
+
+/** A volunteer may compute one lease and have the next one at hand. */
+const LEASES_PER_VOLUNTEER = 2
+/** Granted beyond what the time box should hold, so that a volunteer that speeds up does not run dry. */
+const GRANT_MARGIN = 1.25
+/** How long a volunteer that gets no work is told to wait before it asks again, if nobody calls it earlier. */
+const WAIT_MS = 5_000
+/** Room for an upload on a slow line, renewed with every chunk that arrives. */
+const UPLOAD_MS = 60_000
+/** Updates an entry of the journal is about. */
+interface UpdateData {
+  lease: string
+  volunteer: string
+  version: number
+  minibatches: number
+  examples: number
+  lossSum: number
+  correct: number
+  computeMs: number
+  stretches: Stretch[]
+  volunteers: number
+}
+interface StateData {
+  state: RunState
+  reason: string | null
+}
+
+/** What the fold has come to; written with every checkpoint. */
+interface Durable {
+  state: RunState
+  reason: string | null
+  updates: number
+  examples: number
+  stalenessSum: number
+  bytesUp: number
+  seconds: number
+}
+
+/** An update that was checked and waits for the journal. */
+export interface Submission {
+  readonly lease: StartedLease
+  readonly update: UpdateRequest
+  readonly sumOfSquares: number
+  /** null where nothing is durable yet: a part of an evaluation. */
+  readonly entry: NewEntry | null
+}
+
+export interface Settlement {
+  readonly version: number
+  readonly staleness: number
+  readonly train: TrainPoint | null
+  readonly test: TestPoint | null
+}
+
+export class Run {
+  readonly id: string
+  readonly spec: RunSpec
+  readonly model: Model
+  readonly createdAt: number
+  readonly roster = new Roster()
+  readonly parameters: Parameters
+  readonly versions: Versions
+  bytesDown = 0
+  private readonly leases = new Leases()
+  private readonly trust = new Trust()
+  private readonly series: Series
+  private readonly trainShards: Shards
+  private readonly testShards: Shards
+  private readonly evaluation: Evaluation
+  private readonly epochs: Epochs
+  private readonly strategy: Strategy
+  private readonly durable: Durable
+  private readonly boot: string
+  private readonly updateBytes: number
+  private leasesGranted = 0
+  private updatesRefused = 0
+  /** Leases whose update is checked and waits for the journal. */
+  private readonly settling = new Set<string>()
+  /** The newest journal entry folded in, and the updates since the last checkpoint. */
+  private folded = 0
+  private sinceCheckpoint = 0
+  /** When the run's clock last moved; null while it stands. */
+  private runningSince: number | null = null
+  /** Progress in units of evaluateEveryEpochs at the last evaluation asked for. */
+  private evaluationsAsked = 0
+
+  /** `boot` makes this process' lease ids unlike those of any other. A checkpoint brings the run to where it was. */
+  constructor(id: string, spec: RunSpec, dataset: Dataset, boot: string, createdAt: number, checkpoint?: Checkpoint) {
+    this.id = id
+    this.spec = spec
+    this.boot = boot
+    this.createdAt = createdAt
+    this.model = buildModel(spec.model, dataset.inputShape, dataset.classes)
+    const saved = checkpoint?.state as
+      | { durable: Durable; epochs: EpochsState; strategy: unknown; series: SeriesState; version: number }
+      | undefined
+    const { layout } = this.model
+    this.parameters = new Parameters(layout, updateRule(spec.updateRule), initialParameters(layout, spec.seed))
+    if (checkpoint !== undefined) this.parameters.restore(saved!.version, checkpoint.vectors)
+    this.versions = new Versions(this.parameters, spec.codec.down)
+    this.epochs = new Epochs(dataset.train.examples, spec.stop.epochs, saved?.epochs)
+    this.strategy = openStrategy(spec, dataset.train.examples, saved?.strategy)
+    this.series = new Series(saved?.series)
+    this.durable = saved?.durable ?? { state: 'draft', reason: null, updates: 0, examples: 0, stalenessSum: 0, bytesUp: 0, seconds: 0 }
+    this.folded = checkpoint?.seq ?? 0
+    this.trainShards = new Shards(dataset.train, spec.seed, 'shuffled')
+    this.testShards = new Shards(dataset.test, spec.seed, 'stored')
+    this.evaluation = new Evaluation(dataset.test.examples)
+    this.updateBytes = payloadSize(codecs[spec.codec.up], layout.size)
+  }
+
+  get state(): RunState {
+    return this.durable.state
+  }
+
+  /** Every planned example is counted; what is left is the last evaluation. */
+  get trained(): boolean {
+    return this.epochs.finished
+  }
+
+  /** A trusted volunteer would get work here. */
+  get wantsEvaluation(): boolean {
+    return this.evaluation.waiting
+  }
+
+  /** Nothing is under way that would still change what the run says of itself. */
+  get settled(): boolean {
+    return (this.state === 'finished' || this.state === 'failed') && this.evaluation.version === null
+  }
+
+  // ---- volunteers -----------------------------------------------------------------------------------------------
+
+  join(introduction: Introduction, now: number): void {
+    this.roster.join(introduction, now)
+  }
+
+  /** The volunteer's connection is gone. Its leases stay out: it may be back before they expire. */
+  leave(volunteer: string, now: number): void {
+    this.roster.leave(volunteer, now)
+  }
+
+  lease(volunteer: string, modelHash: string, now: number): LeaseReply | Refusal {
+    const member = this.member(volunteer, now)
+    if (this.leases.of(volunteer).length >= LEASES_PER_VOLUNTEER) {
+      return refuse('busy', `a volunteer holds at most ${LEASES_PER_VOLUNTEER} leases`, WAIT_MS)
+    }
+    return member.trusted ? this.leaseEvaluation(member, modelHash, now) : this.leaseTraining(member, modelHash, now)
+  }
+
+  private leaseTraining(member: Member, modelHash: string, now: number): LeaseReply {
+    if (this.state !== 'running') return wait(`the run is ${this.state}`)
+    if (this.trained) return wait('training is complete; the model is being tested')
+    const budgetMs = 1000 * this.spec.leaseSeconds
+    const draft = this.strategy.next({
+      volunteer: member.volunteer,
+      rank: this.roster.rank(member.volunteer),
+      fitting: Math.ceil((GRANT_MARGIN * Roster.speedOf(member) * budgetMs) / 1000),
+      epochs: this.epochs,
+    })
+    if ('wait' in draft) return wait(draft.wait)
+    const { stretches, batchSize, timeBoxed } = draft
+    return this.grant(member, modelHash, { kind: 'gradient', stretches, batchSize, budgetMs, timeBoxed }, now)
+  }
+
+  private leaseEvaluation(member: Member, modelHash: string, now: number): LeaseReply {
+    const stretches = this.evaluation.take()
+    if (stretches.length === 0) return wait('nothing is to be evaluated now')
+    const budgetMs = 1000 * this.spec.leaseSeconds
+    return this.grant(member, modelHash, { kind: 'evaluate', stretches, batchSize: 500, budgetMs, timeBoxed: false }, now)
+  }
+
+  private grant(
+    member: Member,
+    model: string,
+    work: Pick<HeldLease, 'kind' | 'stretches' | 'batchSize' | 'budgetMs' | 'timeBoxed'>,
+    now: number,
+  ): LeaseReply {
+    const examples = lengthOf(work.stretches)
+    const computeMs = (1000 * examples) / Roster.speedOf(member)
+    const granted = this.leases.grant(
+      {
+        ...work,
+        id: `${this.id}.${this.boot}.${++this.leasesGranted}`,
+        volunteer: member.volunteer,
+        examples,
+        expectedMs: (work.timeBoxed ? Math.min(work.budgetMs, computeMs) : computeMs) + member.overheadMs,
+      },
+      now,
+    )
+    const shards = work.kind === 'gradient' ? this.trainShards : this.testShards
+    const lease: Lease = {
+      id: granted.id,
+      run: this.id,
+      kind: work.kind,
+      model,
+      seed: this.spec.seed,
+      batchSize: work.batchSize,
+      segments: shards.segments(work.stretches),
+      budgetMs: work.timeBoxed ? work.budgetMs : 1e9,
+      codec: this.spec.codec.up,
+      parametersCodec: this.spec.codec.down,
+    }
+    return { ok: true, lease }
+  }
+
+  /** Binds a granted lease to a version. Asked again for a started one, the answer is the same. */
+  start(volunteer: string, id: string, now: number): Start | Refusal {
+    this.member(volunteer, now)
+    let lease = this.leases.find(id, volunteer)
+    if ('ok' in lease) return lease
+    if (lease.state === 'granted') {
+      const binding =
+        lease.kind === 'gradient'
+          ? this.strategy.bind(id, volunteer, this.versions.pin(), this.rate)
+          : { version: this.evaluation.version, localRate: 0, continues: null }
+      if (binding.version === null) return this.lost(lease, 'version-gone', 'this evaluation is over')
+      lease = this.leases.start(id, volunteer, { ...binding, version: binding.version }, now)
+    }
+    const { version, localRate, continues } = (lease as StartedLease).binding
+    return { lease: id, version, localRate, continues, deadlineMs: lease.deadline - now }
+  }
+
+  /** May this update be sent? Everything but its bytes is checked; null means yes. */
+  announce(volunteer: string, update: UpdateRequest, now: number): Refusal | null {
+    const lease = this.findStarted(volunteer, update, now)
+    if ('ok' in lease) return this.refused(volunteer, lease)
+    this.leases.extend(lease.id, now + UPLOAD_MS)
+    return null
+  }
+
+  /** More bytes of an announced update have come. */
+  uploading(id: string, now: number): void {
+    this.leases.extend(id, now + UPLOAD_MS)
+  }
+
+  /** Checks an update. Nothing changes yet but that its lease waits for the journal. */
+  submit(volunteer: string, update: UpdateRequest, payload: Uint8Array, now: number): Submission | Refusal {
+    const lease = this.findStarted(volunteer, update, now)
+    if ('ok' in lease) return this.refused(volunteer, lease)
+    let sumOfSquares = 0
+    let entry: NewEntry | null = null
+    if (lease.kind === 'gradient') {
+      if (payload.length !== this.updateBytes) {
+        return this.refused(volunteer, wrongLength(this.updateBytes, payload.length))
+      }
+      sumOfSquares = this.parameters.sumSquares(this.spec.codec.up, payload)
+      const distrusted = this.trust.judge(sumOfSquares, update.minibatches)
+      if (distrusted !== null) {
+        this.lost(lease)
+        return this.refused(volunteer, distrusted)
+      }
+      const data: UpdateData = {
+        lease: lease.id,
+        volunteer,
+        version: lease.binding.version,
+        minibatches: update.minibatches,
+        examples: update.examples,
+        lossSum: update.lossSum,
+        correct: update.correct,
+        computeMs: update.computeMs,
+        stretches: split(lease.stretches, update.examples).head,
+        volunteers: this.roster.crowd,
+      }
+      entry = { run: this.id, at: now, kind: 'update', data, payload }
+    } else {
+      entry = this.evaluated(update, now)
+    }
+    this.settling.add(lease.id)
+    return { lease, update, sumOfSquares, entry }
+  }
+
+  /** The journal has the submission's entry: the lease is settled and its update folded in. */
+  settle({ lease, update, sumOfSquares }: Submission, entry: Entry | null, startedAt: number, now: number): Settlement {
+    this.settling.delete(lease.id)
+    this.leases.end(lease.id, 'settled')
+    const member = this.roster.get(lease.volunteer)
+    if (member !== undefined) {
+      member.updatesAccepted++
+      member.examples += update.examples
+    }
+    const staleness = lease.kind === 'gradient' ? this.parameters.version - lease.binding.version : 0
+    this.roster.measured(lease.volunteer, update.examples, update.computeMs, Math.max(0, now - startedAt - update.computeMs))
+    if (lease.kind === 'gradient') {
+      this.trust.accepted(sumOfSquares, update.minibatches)
+      this.epochs.giveBack(split(lease.stretches, update.examples).tail)
+    }
+    const points = entry === null ? { train: null, test: null } : this.fold(entry)
+    this.planEvaluation()
+    return { version: this.parameters.version, staleness, ...points }
+  }
+
+  /** The journal could not take the submission's entry: the lease is as it was, with time to try again. */
+  unsettle({ lease }: Submission, now: number): void {
+    this.settling.delete(lease.id)
+    this.leases.extend(lease.id, now + UPLOAD_MS)
+  }
+
+  giveBack(volunteer: string, id: string): Refusal | null {
+    const lease = this.leases.find(id, volunteer)
+    if ('ok' in lease) return lease
+    if (this.settling.has(id)) return refuse('lease-settled', `lease ${id} is being settled`)
+    this.release(lease)
+    this.leases.end(id, 'given-back')
+    return null
+  }
+
+  /** Takes back the leases whose deadline is past; true when there were any. */
+  expire(now: number): boolean {
+    const late = this.leases.expire(now, this.settling)
+    for (const lease of late) this.release(lease)
+    return late.length > 0
+  }
+
+  // ---- operator -------------------------------------------------------------------------------------------------
+
+  /** The entry that brings the run into a state, or why it cannot. */
+  transition(state: RunState, reason: string | null, now: number): NewEntry | string {
+    const allowed = TRANSITIONS[this.state]
+    if (!allowed.includes(state)) {
+      return `a run that is ${this.state} cannot become ${state}; it can become ${allowed.join(', ') || 'nothing else'}`
+    }
+    const data: StateData = { state, reason }
+    return { run: this.id, at: now, kind: 'state', data, payload: null }
+  }
+
+  // ---- the fold -------------------------------------------------------------------------------------------------
+
+  /** Folds one journalled entry in: the same live and on recovery. */
+  fold(entry: Entry): { train: TrainPoint | null; test: TestPoint | null } {
+    this.tick(entry.at, entry.kind === 'recovered')
+    this.folded = entry.seq
+    switch (entry.kind) {
+      case 'update':
+        return { train: this.foldUpdate(entry.data as UpdateData, entry.payload), test: null }
+      case 'evaluated':
+        return { train: null, test: this.foldEvaluated(entry.data as TestPoint) }
+      case 'state': {
+        const { state, reason } = entry.data as StateData
+        this.enter(state, reason, entry.at)
+        break
+      }
+    }
+    return { train: null, test: null }
+  }
+
+  private foldUpdate(data: UpdateData, payload: Uint8Array | null): TrainPoint | null {
+    if (payload === null) throw new Error(`invariant: the update of lease ${data.lease} has no payload to fold`)
+    const rate = this.rate
+    const staleness = this.parameters.version - data.version
+    this.epochs.settle(data.stretches)
+    const apply = this.strategy.fold({ ...data, payload })
+    if (apply !== null) {
+      this.versions.beforeStep()
+      this.parameters.apply(this.spec.codec.up, apply.parts, rate)
+    }
+    this.sinceCheckpoint++
+    const { durable } = this
+    durable.updates++
+    durable.examples += data.examples
+    durable.stalenessSum += staleness
+    durable.bytesUp += payload.length
+    return this.series.observe({
+      ...data,
+      seconds: durable.seconds,
+      examplesSoFar: durable.examples,
+      epoch: this.epochs.progress,
+      staleness,
+    })
+  }
+
+  private foldEvaluated(point: TestPoint): TestPoint {
+    this.series.evaluated(point)
+    const { accuracy } = this.spec.stop
+    const reached = accuracy !== undefined && point.accuracy >= accuracy
+    if (this.state === 'running' && (reached || (this.trained && point.version === this.parameters.version))) {
+      this.enter('finished', null, null)
+    }
+    return point
+  }
+
+  private enter(state: RunState, reason: string | null, at: number | null): void {
+    this.durable.state = state
+    this.durable.reason = reason
+    this.runningSince = state === 'running' ? at : null
+  }
+
+  /** Moves the run's clock, which counts the time spent running; the time between a crash and recovery is not. */
+  private tick(at: number, afterGap: boolean): void {
+    if (this.state !== 'running') return
+    if (this.runningSince !== null && !afterGap) this.durable.seconds += Math.max(0, at - this.runningSince) / 1000
+    this.runningSince = at
+  }
+
+  // ---- checkpoints ----------------------------------------------------------------------------------------------
+
+  get checkpointDue(): boolean {
+    return this.sinceCheckpoint >= this.spec.checkpointEvery && this.strategy.quiescent
+  }
+
+  /** The run as it stands, to be written before anything else is folded in; null in the middle of a batch. */
+  checkpoint(): Checkpoint | null {
+    if (!this.strategy.quiescent) return null
+    this.sinceCheckpoint = 0
+    const state = {
+      durable: { ...this.durable },
+      epochs: this.epochs,
+      strategy: this.strategy,
+      series: this.series,
+      version: this.parameters.version,
+    }
+    return { run: this.id, seq: this.folded, state, vectors: this.parameters.vectors() }
+  }
+
+  // ---- what the run says of itself ------------------------------------------------------------------------------
+
+  curves(): { train: readonly TrainPoint[]; test: readonly TestPoint[] } {
+    return { train: this.series.train, test: this.series.test }
+  }
+
+  detail(now: number): RunDetail {
+    const { durable } = this
+    const tested = this.series.test.at(-1)
+    const seconds = durable.seconds + (this.runningSince === null ? 0 : Math.max(0, now - this.runningSince) / 1000)
+    return {
+      run: this.id,
+      name: this.spec.name,
+      state: durable.state,
+      reason: durable.reason,
+      stage: 'train',
+      epoch: this.epochs.progress,
+      epochs: this.spec.stop.epochs,
+      testAccuracy: tested?.accuracy ?? null,
+      testLoss: tested?.loss ?? null,
+      trainLoss: this.series.recentLoss,
+      versions: this.parameters.version,
+      examples: durable.examples,
+      updatesAccepted: durable.updates,
+      updatesRefused: this.updatesRefused,
+      meanStaleness: durable.updates === 0 ? 0 : durable.stalenessSum / durable.updates,
+      bytesUp: durable.bytesUp,
+      bytesDown: this.bytesDown,
+      seconds,
+      examplesPerSecond: seconds === 0 ? 0 : durable.examples / seconds,
+      createdAt: new Date(this.createdAt).toISOString(),
+      parameters: this.parameters.size,
+      volunteers: this.roster.details((volunteer) => this.leases.of(volunteer).length),
+      spec: this.spec,
+    }
+  }
+
+  // ---- inside ---------------------------------------------------------------------------------------------------
+
+  private get rate(): number {
+    return rateAt(this.spec.schedule, this.spec.updateRule.rate, this.epochs.progress / this.spec.stop.epochs)
+  }
+
+  private member(volunteer: string, now: number): Member {
+    const member = this.roster.get(volunteer)
+    if (member === undefined) throw new Error(`invariant: volunteer ${volunteer} did not join run ${this.id}`)
+    member.lastSeen = now
+    return member
+  }
+
+  /** The started lease that an update answers, when everything the update says of it can be true. */
+  private findStarted(volunteer: string, update: UpdateRequest, now: number): StartedLease | Refusal {
+    this.member(volunteer, now)
+    const lease = this.leases.find(update.lease, volunteer)
+    if ('ok' in lease) return lease
+    if (lease.state === 'granted') return refuse('lease-not-started', `lease ${lease.id} was not started`)
+    if (this.settling.has(lease.id)) return refuse('lease-settled', `lease ${lease.id} is being settled`)
+    if (update.version > this.parameters.version) {
+      return refuse('version-unknown', `there is no version ${update.version}; the newest is ${this.parameters.version}`)
+    }
+    if (update.version !== lease.binding.version) {
+      return refuse('version-mismatch', `lease ${lease.id} is bound to version ${lease.binding.version}, got ${update.version}`)
+    }
+    const impossible = this.impossible(lease, update)
+    if (impossible !== null) return impossible
+    if (this.state === 'finished' || this.state === 'failed') {
+      if (lease.kind === 'gradient') return this.lost(lease, 'run-not-running', `the run is ${this.state}`)
+    }
+    const staleness = this.parameters.version - update.version
+    if (lease.kind === 'gradient' && staleness > this.strategy.maxStaleness) {
+      return this.lost(lease, 'stale', `computed ${staleness} versions ago; at most ${this.strategy.maxStaleness} are taken`)
+    }
+    return lease
+  }
+
+  private impossible(lease: StartedLease, update: UpdateRequest): Refusal | null {
+    const bytes = lease.kind === 'gradient' ? this.updateBytes : 0
+    if (update.size !== bytes) return wrongLength(bytes, update.size)
+    const whole = lease.kind === 'evaluate' || !lease.timeBoxed
+    const minibatches = lease.kind === 'evaluate' ? 0 : update.minibatches
+    const examples = whole ? lease.examples : Math.min(lease.examples, minibatches * lease.batchSize)
+    const last = Math.ceil(lease.examples / lease.batchSize)
+    if (update.examples !== examples || minibatches > last || (lease.kind === 'gradient' && minibatches < 1)) {
+      return refuse(
+        'impossible-count',
+        `${update.minibatches} minibatches of ${lease.batchSize} hold ${examples} of the lease's ${lease.examples} examples, got ${update.examples}`,
+      )
+    }
+    if (update.correct > update.examples) return refuse('impossible-count', `${update.correct} of ${update.examples} cannot be right`)
+    return null
+  }
+
+  /** Ends a lease that came to nothing: its examples are free again. */
+  private lost(lease: HeldLease): void
+  private lost(lease: HeldLease, code: Refusal['code'], message: string): Refusal
+  private lost(lease: HeldLease, code?: Refusal['code'], message = ''): Refusal | undefined {
+    this.release(lease)
+    this.leases.end(lease.id, 'given-back')
+    return code === undefined ? undefined : refuse(code, message)
+  }
+
+  private release(lease: HeldLease): void {
+    if (lease.kind === 'gradient') this.epochs.giveBack(lease.stretches)
+    else if (this.evaluation.version !== null) {
+      this.evaluation.giveBack(lease.state === 'started' ? lease.binding.version : this.evaluation.version, lease.stretches)
+    }
+  }
+
+  private refused(volunteer: string, refusal: Refusal): Refusal {
+    this.updatesRefused++
+    const member = this.roster.get(volunteer)
+    if (member !== undefined) member.updatesRefused++
+    return refusal
+  }
+
+  private evaluated(update: UpdateRequest, now: number): NewEntry | null {
+    const point = this.evaluation.settle(update)
+    if (point === null) return null
+    return { run: this.id, at: now, kind: 'evaluated', data: point, payload: null }
+  }
+
+  /** Asks for an evaluation when the spec says so, and of the last version when training is complete. */
+  planEvaluation(): void {
+    const lastTested = this.series.test.at(-1)?.version
+    if (this.trained || this.state === 'finished') {
+      if (lastTested !== this.parameters.version && this.parameters.version > 0) this.requestEvaluation()
+      return
+    }
+    const every = this.spec.evaluateEveryEpochs
+    const asked = every === 0 ? 0 : Math.floor(this.epochs.progress / every + 1e-9)
+    if (this.state === 'running' && asked > this.evaluationsAsked && this.requestEvaluation()) {
+      this.evaluationsAsked = asked
+    }
+  }
+
+  private requestEvaluation(): boolean {
+    const { seconds, examples } = this.durable
+    return this.evaluation.request({ version: this.versions.pin(), seconds, examples, epoch: this.epochs.progress })
+  }
+}
+
+const TRANSITIONS: Record<RunState, RunState[]> = {
+  draft: ['running', 'finished'],
+  running: ['paused', 'finished', 'failed'],
+  paused: ['running', 'finished', 'failed'],
+  finished: [],
+  failed: [],
+}
+
+const wait = (reason: string): LeaseReply => ({ ok: true, waitMs: WAIT_MS, reason })
+
+const wrongLength = (expected: number, got: number): Refusal =>
+  refuse('wrong-length', `an update of this run is ${expected} bytes, got ${got}`)

@@ -1,0 +1,380 @@
+/**
+ * All runs of this coordinator, and the journal they share. Routes a volunteer's question to its run, gathers what is
+ * to be journalled and, when told to `commit`, writes it in one transaction and gives the answers: nothing is
+ * acknowledged before it is durable. Like run.ts it reads no clock and starts no timer; the shell calls `commit` soon
+ * after `pending` became true, `expire` every second, and hears of what happened through `Listener`.
+ */
+import type { LiveEvent, RunDetail, RunMetrics, RunState } from '../../shared/api.ts'
+import {
+  type GiveBackRequest,
+  type LeaseReply,
+  type Refusal,
+  type RefusalCode,
+  type Reply,
+  refuse,
+  type Start,
+  type UpdateRequest,
+  type Verdict,
+} from '../../shared/protocol.ts'
+import type { RunSpec } from '../../shared/run-spec.ts'
+import type { Blob, Dataset } from '../datasets/dataset.ts'
+import { type Entry, type Journal, type NewEntry, StorageError } from '../journal/journal.ts'
+import type { Introduction } from './roster.ts'
+import { Run, type Settlement, type Submission } from './run.ts'
+
+export interface Listener {
+  /** There may be work now for a volunteer that was told to wait. */
+  work(): void
+  event(event: LiveEvent): void
+  /** Something an operator should read in the log. */
+  warn(message: string, details: Record<string, unknown>): void
+}
+
+export interface Surroundings {
+  readonly journal: Journal
+  openDataset(spec: RunSpec['dataset']): Dataset
+  /** Names bytes by their SHA-256. */
+  blob(bytes: Uint8Array): Blob
+  /** Unlike that of any other process on the same journal: lease ids are never used twice. */
+  readonly boot: string
+  readonly listener: Listener
+}
+
+interface Pending {
+  readonly run: Run
+  readonly submission: Submission
+  readonly startedAt: number
+  /** A lease to start with the answer. */
+  readonly next: string | undefined
+  readonly answer: (verdict: Verdict | Refusal) => void
+}
+
+interface CreatedData {
+  spec: RunSpec
+  createdAt: number
+}
+
+/** After a write failed: when volunteers try again. */
+const STORAGE_RETRY_MS = 5_000
+
+export class Runs {
+  private readonly surroundings: Surroundings
+  private readonly runs = new Map<string, Run>()
+  private readonly models = new Map<string, Blob>()
+  private readonly datasets = new Map<string, Dataset>()
+  /** Volunteers of this process, the run each works on, and when its leases were started. */
+  private readonly volunteers = new Map<string, { introduction: Introduction; wanted: string | undefined; run: string | null }>()
+  private readonly startedAt = new Map<string, number>()
+  private queue: Pending[] = []
+  /** The last write to the journal failed: nothing is accepted until one succeeds. */
+  storageFault: string | null = null
+
+  constructor(surroundings: Surroundings) {
+    this.surroundings = surroundings
+  }
+
+  /** Brings back every run of the journal: newest checkpoint, then the fold over what came after it. */
+  recover(now: number): void {
+    const { journal } = this.surroundings
+    for (const id of journal.runs()) {
+      const run = this.recoverRun(id)
+      this.adopt(run)
+      if (run.state === 'running') this.write([{ run: id, at: now, kind: 'recovered', data: null, payload: null }])
+      run.planEvaluation()
+    }
+  }
+
+  private recoverRun(id: string): Run {
+    const { journal, boot } = this.surroundings
+    const created = journal.read(id, 0).next().value as Entry | undefined
+    if (created?.kind !== 'created') throw new Error(`invariant: the journal of run ${id} does not begin with its creation`)
+    const { spec, createdAt } = created.data as CreatedData
+    const checkpoint = journal.loadCheckpoint(id) ?? undefined
+    const run = new Run(id, spec, this.dataset(spec.dataset), boot, createdAt, checkpoint)
+    for (const entry of journal.read(id, checkpoint?.seq ?? 0)) run.fold(entry)
+    return run
+  }
+
+  // ---- operators ------------------------------------------------------------------------------------------------
+
+  /** Creates a run and starts it. Throws where the dataset cannot be opened, StorageError where it cannot be written. */
+  create(id: string, spec: RunSpec, now: number): RunDetail {
+    const run = new Run(id, spec, this.dataset(spec.dataset), this.surroundings.boot, now)
+    const data: CreatedData = { spec, createdAt: now }
+    const [entry] = this.append([{ run: id, at: now, kind: 'created', data, payload: null }])
+    run.fold(entry)
+    this.adopt(run)
+    this.saveCheckpoint(run)
+    this.move(run, 'running', null, now)
+    return run.detail(now)
+  }
+
+  list(): Run[] {
+    return [...this.runs.values()].reverse()
+  }
+
+  get(id: string): Run | undefined {
+    return this.runs.get(id)
+  }
+
+  metrics(run: Run): RunMetrics {
+    const { train, test } = run.curves()
+    return { run: run.id, train: [...train], test: [...test] }
+  }
+
+  /** Moves a run into a state; a string says why it cannot. */
+  move(run: Run, state: RunState, reason: string | null, now: number): RunDetail | string {
+    const entry = run.transition(state, reason, now)
+    if (typeof entry === 'string') return entry
+    this.write([entry])
+    run.planEvaluation()
+    if (run.state === 'finished' || run.state === 'failed') this.saveCheckpoint(run)
+    this.surroundings.listener.work()
+    this.tell(run, now)
+    return run.detail(now)
+  }
+
+  // ---- volunteers -----------------------------------------------------------------------------------------------
+
+  hello(introduction: Introduction, wanted: string | undefined, now: number): Refusal | null {
+    if (wanted !== undefined && !this.runs.has(wanted)) return refuse('run-unknown', `there is no run ${wanted}`)
+    const before = this.volunteers.get(introduction.volunteer)
+    this.volunteers.set(introduction.volunteer, { introduction, wanted, run: before?.run ?? null })
+    this.assign(introduction.volunteer, now)
+    return null
+  }
+
+  bye(volunteer: string, now: number): void {
+    for (const run of this.runs.values()) run.leave(volunteer, now)
+    this.volunteers.delete(volunteer)
+  }
+
+  /** The run the volunteer works on now. */
+  runOf(volunteer: string): Run | undefined {
+    return this.runs.get(this.volunteers.get(volunteer)?.run ?? '')
+  }
+
+  lease(volunteer: string, now: number): LeaseReply | Refusal {
+    const run = this.assign(volunteer, now)
+    if (run === undefined) return { ok: true, waitMs: 5_000, reason: 'no run is under way' }
+    return run.lease(volunteer, this.models.get(run.id)!.hash, now)
+  }
+
+  start(volunteer: string, lease: string, now: number): Start | Refusal {
+    const run = this.runOfLease(lease)
+    if (run === undefined) return refuse('lease-unknown', `no lease ${lease} is held; ask for a new one`)
+    if (run.roster.get(volunteer) === undefined) return refuse('lease-foreign', `lease ${lease} belongs to another volunteer`)
+    const start = run.start(volunteer, lease, now)
+    if (!('ok' in start) && !this.startedAt.has(lease)) this.startedAt.set(lease, now)
+    return start
+  }
+
+  /** May this update be sent? null means yes. */
+  announce(volunteer: string, update: UpdateRequest, now: number): Refusal | null {
+    const run = this.runOfUpdate(volunteer, update.lease)
+    return 'ok' in run ? run : run.announce(volunteer, update, now)
+  }
+
+  uploading(lease: string, now: number): void {
+    this.runOfLease(lease)?.uploading(lease, now)
+  }
+
+  /** Takes an update; the answer comes at once where it is refused, else with the commit that makes it durable. */
+  submit(
+    volunteer: string,
+    update: UpdateRequest,
+    payload: Uint8Array,
+    now: number,
+    answer: (verdict: Verdict | Refusal) => void,
+  ): void {
+    const run = this.runOfUpdate(volunteer, update.lease)
+    if ('ok' in run) return answer(run)
+    const submission = run.submit(volunteer, update, payload, now)
+    if ('ok' in submission) {
+      this.surroundings.listener.work()
+      return answer(submission)
+    }
+    const startedAt = this.startedAt.get(update.lease) ?? now
+    this.queue.push({ run, submission, startedAt, next: update.next, answer })
+  }
+
+  giveBack(volunteer: string, { lease }: GiveBackRequest): Reply<object> {
+    const run = this.runOfUpdate(volunteer, lease)
+    if ('ok' in run) return run
+    const refusal = run.giveBack(volunteer, lease)
+    this.startedAt.delete(lease)
+    this.surroundings.listener.work()
+    return refusal ?? { ok: true }
+  }
+
+  // ---- time -----------------------------------------------------------------------------------------------------
+
+  /** Something waits for `commit`. */
+  get pending(): boolean {
+    return this.queue.length > 0
+  }
+
+  /** Writes what is pending in one transaction, folds it in and answers. */
+  commit(now: number): void {
+    const { queue } = this
+    this.queue = []
+    const durable = queue.filter(({ submission }) => submission.entry !== null)
+    let entries: Entry[]
+    try {
+      entries = this.append(durable.map(({ submission }) => submission.entry!))
+    } catch (error) {
+      return this.uncommit(queue, error, now)
+    }
+    let next = 0
+    const touched = new Set<Run>()
+    for (const pending of queue) {
+      const { run, submission, startedAt } = pending
+      const settlement = run.settle(submission, submission.entry === null ? null : entries[next++], startedAt, now)
+      this.startedAt.delete(submission.lease.id)
+      this.answer(pending, settlement, now)
+      this.announceEvents(run, settlement, now)
+      touched.add(run)
+    }
+    for (const run of touched) {
+      if (run.checkpointDue || run.state === 'finished') this.saveCheckpoint(run)
+    }
+    this.surroundings.listener.work()
+  }
+
+  /** Takes back what is overdue, and lets the runs' clocks show. */
+  expire(now: number): void {
+    let any = false
+    for (const run of this.runs.values()) any = run.expire(now) || any
+    if (any) this.surroundings.listener.work()
+    for (const lease of this.startedAt.keys()) {
+      // A lease that ended without a settlement leaves its start behind; an hour is longer than any lease.
+      if (now - this.startedAt.get(lease)! > 3_600_000) this.startedAt.delete(lease)
+    }
+  }
+
+  /** The last act of an orderly stop: a checkpoint of every run, so that the next start has nothing to fold. */
+  close(): void {
+    for (const run of this.runs.values()) this.saveCheckpoint(run)
+  }
+
+  /** A model or a shard by its hash, where one of that hash was named in a lease. */
+  blob(hash: string): Uint8Array | null {
+    for (const model of this.models.values()) if (model.hash === hash) return model.bytes
+    for (const { train, test } of this.datasets.values()) {
+      const shard = train.find(hash) ?? test.find(hash)
+      if (shard !== null) return shard
+    }
+    return null
+  }
+
+  // ---- inside ---------------------------------------------------------------------------------------------------
+
+  private adopt(run: Run): void {
+    this.models.set(run.id, this.surroundings.blob(new TextEncoder().encode(JSON.stringify(run.model))))
+    this.runs.set(run.id, run)
+  }
+
+  private dataset(spec: RunSpec['dataset']): Dataset {
+    const key = JSON.stringify(spec)
+    let dataset = this.datasets.get(key)
+    if (dataset === undefined) {
+      dataset = this.surroundings.openDataset(spec)
+      this.datasets.set(key, dataset)
+    }
+    return dataset
+  }
+
+  /**
+   * The run a volunteer is to work on: the one it asked for; else the one it is on while that has work; else the
+   * running one with the smallest crowd. The coordinator's own goes wherever an evaluation waits.
+   */
+  private assign(volunteer: string, now: number): Run | undefined {
+    const record = this.volunteers.get(volunteer)
+    if (record === undefined) throw new Error(`invariant: ${volunteer} did not say hello`)
+    const { introduction, wanted } = record
+    const current = this.runs.get(record.run ?? '')
+    const working = (run: Run | undefined) => run?.state === 'running' && !run.trained
+    let chosen: Run | undefined
+    if (introduction.trusted) chosen = this.list().find((run) => run.wantsEvaluation) ?? current ?? this.list()[0]
+    else if (wanted !== undefined) chosen = this.runs.get(wanted)
+    else if (working(current)) chosen = current
+    else {
+      const open = this.list().filter(working)
+      chosen = open.sort((a, b) => a.roster.crowd - b.roster.crowd)[0] ?? current ?? this.list()[0]
+    }
+    if (chosen !== undefined && (chosen !== current || chosen.roster.get(volunteer)?.connected !== true)) {
+      if (chosen !== current) current?.leave(volunteer, now)
+      chosen.join(introduction, now)
+      record.run = chosen.id
+    }
+    return chosen
+  }
+
+  /** A lease's id begins with its run's. */
+  private runOfLease(lease: string): Run | undefined {
+    return this.runs.get(lease.split('.')[0])
+  }
+
+  private runOfUpdate(volunteer: string, lease: string): Run | Refusal {
+    const run = this.runOfLease(lease)
+    if (run === undefined) return refuse('lease-unknown', `no lease ${lease} is held; ask for a new one`)
+    if (run.roster.get(volunteer) === undefined) return refuse('lease-foreign', `lease ${lease} belongs to another volunteer`)
+    return run
+  }
+
+  private answer({ submission, next, answer }: Pending, { version, staleness }: Settlement, now: number): void {
+    const start = next === undefined ? undefined : this.start(submission.lease.volunteer, next, now)
+    answer({ ok: true, verdict: 'accepted', version, staleness, ...(start === undefined || 'ok' in start ? {} : { start }) })
+  }
+
+  private announceEvents(run: Run, { train, test }: Settlement, now: number): void {
+    const { listener } = this.surroundings
+    if (train !== null) listener.event({ type: 'train', run: run.id, point: train })
+    if (test !== null) listener.event({ type: 'test', run: run.id, point: test })
+    if (test !== null) this.tell(run, now)
+  }
+
+  private tell(run: Run, now: number): void {
+    this.surroundings.listener.event({ type: 'run', run: run.detail(now) })
+  }
+
+  /** Journals entries of the operator's or our own doing and folds them in. */
+  private write(entries: NewEntry[]): void {
+    for (const entry of this.append(entries)) this.runs.get(entry.run)!.fold(entry)
+  }
+
+  private append(entries: NewEntry[]): Entry[] {
+    if (entries.length === 0) return []
+    try {
+      const first = this.surroundings.journal.append(entries)
+      this.storageFault = null
+      return entries.map((entry, i) => ({ ...entry, seq: first + i, pruned: false }))
+    } catch (error) {
+      this.storageFault = error instanceof Error ? error.message : String(error)
+      this.surroundings.listener.warn('the journal could not be written', { error: this.storageFault })
+      throw error
+    }
+  }
+
+  private uncommit(queue: Pending[], error: unknown, now: number): void {
+    if (!(error instanceof StorageError)) throw error
+    const code: RefusalCode = error.fault === 'full' ? 'storage-full' : 'storage-failed'
+    for (const { run, submission, answer } of queue) {
+      run.unsettle(submission, now)
+      answer(refuse(code, `${error.message}; the update was not taken, send it again`, STORAGE_RETRY_MS))
+    }
+  }
+
+  private saveCheckpoint(run: Run): void {
+    const { journal, listener } = this.surroundings
+    const checkpoint = run.checkpoint()
+    if (checkpoint === null) return
+    try {
+      journal.saveCheckpoint(checkpoint)
+      if (run.spec.journal === 'since-checkpoint') journal.prune(run.id)
+    } catch (error) {
+      if (!(error instanceof StorageError)) throw error
+      listener.warn('a checkpoint could not be written; the journal still holds everything', { run: run.id, error: error.message })
+    }
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * Synchronous minibatch SGD: the examples of one batch go out in portions of fixed bounds, all at one version; when
+ * the last one is in, their gradients are summed in the batch's order, weighted by their examples, and applied once.
+ * The result does not depend on who computed what, how many there were or in which order they came back
+ * (bit for bit where the volunteers' backends agree).
+ */
+import type { SynchronousSpec } from '../../shared/run-spec.ts'
+import type { Apply, Ask, Binding, Draft, Settled, Strategy } from './strategy.ts'
+
+export class Synchronous implements Strategy {
+  /** A portion belongs to the version it was drawn at: the batch cannot end without it. */
+  readonly maxStaleness = 0
+  private readonly spec: SynchronousSpec
+  private readonly examplesPerEpoch: number
+  /** Portions of the batch that are in, waiting for the others. Not in checkpoints: those are taken between batches. */
+  private held: Settled[] = []
+
+  constructor(spec: SynchronousSpec, examplesPerEpoch: number) {
+    this.spec = spec
+    this.examplesPerEpoch = examplesPerEpoch
+  }
+
+  get quiescent(): boolean {
+    return this.held.length === 0
+  }
+
+  next(ask: Ask): Draft {
+    const batch = this.batchAt(ask.epochs.doneInCurrent)
+    // Portions have fixed bounds, so what is free in the batch is always a row of whole portions.
+    const first = ask.epochs.takeWithin(1, batch)[0]
+    if (first === undefined) return { wait: 'this batch is out with other volunteers; the next one starts when it is in' }
+    ask.epochs.giveBack([first])
+    const to = Math.min(batch.to, first.from + this.spec.portionSize)
+    const stretches = ask.epochs.takeWithin(this.spec.portionSize, { from: first.from, to })
+    return { stretches, batchSize: this.spec.portionSize, timeBoxed: false }
+  }
+
+  bind(_lease: string, _volunteer: string, version: number): Binding {
+    return { version, localRate: 0, continues: null }
+  }
+
+  fold(settled: Settled): Apply | null {
+    this.held.push(settled)
+    const from = settled.stretches[0].from
+    const batch = this.batchAt(from)
+    const size = batch.to - batch.from
+    if (this.held.reduce((sum, { examples }) => sum + examples, 0) < size) return null
+    const inOrder = this.held.sort((a, b) => a.stretches[0].from - b.stretches[0].from)
+    this.held = []
+    return { parts: inOrder.map(({ payload, examples }) => ({ payload, weight: examples / size })) }
+  }
+
+  left(): void {}
+
+  toJSON(): unknown {
+    return {}
+  }
+
+  /** The batch that position `done` falls in. */
+  private batchAt(position: number): { from: number; to: number } {
+    const from = Math.floor(position / this.spec.batchSize) * this.spec.batchSize
+    return { from, to: Math.min(this.examplesPerEpoch, from + this.spec.batchSize) }
+  }
+}

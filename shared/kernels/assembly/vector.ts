@@ -1,0 +1,84 @@
+/** Arithmetic on whole vectors of floats. Every element is rounded to f32 after every operation, as written. */
+
+/** y ← y + a·x */
+export function accumulate(y: usize, x: usize, count: usize, a: f32): void {
+  const factor = f32x4.splat(a)
+  const end = y + count * 4
+  const wide = y + (count & ~7) * 4
+  while (y < wide) {
+    v128.store(y, f32x4.add(v128.load(y), f32x4.mul(factor, v128.load(x))))
+    v128.store(y, f32x4.add(v128.load(y, 16), f32x4.mul(factor, v128.load(x, 16))), 16)
+    y += 32
+    x += 32
+  }
+  while (y < end) {
+    store<f32>(y, load<f32>(y) + a * load<f32>(x))
+    y += 4
+    x += 4
+  }
+}
+
+/** x ← a·x */
+export function scale(x: usize, count: usize, a: f32): void {
+  const factor = f32x4.splat(a)
+  const end = x + count * 4
+  const wide = x + (count & ~7) * 4
+  while (x < wide) {
+    v128.store(x, f32x4.mul(factor, v128.load(x)))
+    v128.store(x, f32x4.mul(factor, v128.load(x, 16)), 16)
+    x += 32
+  }
+  while (x < end) {
+    store<f32>(x, a * load<f32>(x))
+    x += 4
+  }
+}
+
+/** x ← value */
+export function fill(x: usize, count: usize, value: f32): void {
+  const values = f32x4.splat(value)
+  const end = x + count * 4
+  const wide = x + (count & ~7) * 4
+  while (x < wide) {
+    v128.store(x, values)
+    v128.store(x, values, 16)
+    x += 32
+  }
+  while (x < end) {
+    store<f32>(x, value)
+    x += 4
+  }
+}
+
+export function copy(source: usize, count: usize, target: usize): void {
+  memory.copy(target, source, count * 4)
+}
+
+/** Σx² in f64: finite exactly when every x is, for 2^32 squares of the largest float are far below f64's limit. */
+export function sumSquares(x: usize, count: usize): f64 {
+  const end = x + count * 4
+  const wide = x + (count & ~7) * 4
+  let sum0 = f64x2.splat(0)
+  let sum1 = f64x2.splat(0)
+  let sum2 = f64x2.splat(0)
+  let sum3 = f64x2.splat(0)
+  while (x < wide) {
+    const a = f64x2.promote_low_f32x4(v128.load64_zero(x))
+    const b = f64x2.promote_low_f32x4(v128.load64_zero(x, 8))
+    const c = f64x2.promote_low_f32x4(v128.load64_zero(x, 16))
+    const d = f64x2.promote_low_f32x4(v128.load64_zero(x, 24))
+    sum0 = f64x2.add(sum0, f64x2.mul(a, a))
+    sum1 = f64x2.add(sum1, f64x2.mul(b, b))
+    sum2 = f64x2.add(sum2, f64x2.mul(c, c))
+    sum3 = f64x2.add(sum3, f64x2.mul(d, d))
+    x += 32
+  }
+  const both = f64x2.add(f64x2.add(sum0, sum1), f64x2.add(sum2, sum3))
+  let total = f64x2.extract_lane(both, 0) + f64x2.extract_lane(both, 1)
+  while (x < end) {
+    const value = <f64>load<f32>(x)
+    total += value * value
+    x += 4
+  }
+  return total
+}

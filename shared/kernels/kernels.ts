@@ -1,0 +1,206 @@
+/**
+ * The kernels: every loop over parameters, gradients and optimizer state, as WebAssembly SIMD.
+ *
+ * `createKernels()` gives an instance with a memory of its own. It starts at 64 KiB and grows to what is reserved,
+ * so a coordinator can hold one a range. Nothing is ever freed but the whole instance: reserve once, use for ever.
+ *
+ *     const kernels = createKernels()
+ *     const w = kernels.reserve(4 * count)
+ *     const g = kernels.reserve(4 * count)
+ *     kernels.floats(w, count).set(parameters)
+ *     kernels.floats(g, count).set(gradient)
+ *     kernels.sgd(w, g, count, { weight: 1, rate: 0.1 })
+ *
+ * It promises: the same bytes in give the same bytes out on every machine (fixed order, no relaxed SIMD, every
+ * operation rounded to f32 where it is written as f32), except for which NaN a NaN is. Any count is handled exactly:
+ * nothing past it is read or written. Pointers are byte addresses within the instance's memory; a vector of n
+ * floats takes 4n bytes. Two vectors of one call either are the same or do not overlap.
+ */
+import { wasm } from './wasm.ts'
+
+/** Floats that share a scale in an int8 encoding. */
+export const INT8_BLOCK = 256
+
+const PAGE_BYTES = 65536
+
+/** Bytes of an int8 encoding: a f32 scale a block, then a signed byte a float. */
+export function int8Size(count: number): number {
+  return 4 * Math.ceil(count / INT8_BLOCK) + count
+}
+
+export interface SgdScalars {
+  /** Multiplies the gradient before anything else: a staleness weight, 1/n of a mean. */
+  readonly weight: number
+  readonly rate: number
+}
+
+export interface MomentumScalars extends SgdScalars {
+  readonly momentum: number
+}
+
+export interface AdagradScalars extends SgdScalars {
+  readonly epsilon: number
+}
+
+export interface AdamScalars extends SgdScalars {
+  readonly beta1: number
+  readonly beta2: number
+  readonly epsilon: number
+  /** Decoupled (AdamW); 0 is Adam. */
+  readonly weightDecay: number
+  /** 1/(1 − β₁ᵗ) and 1/(1 − β₂ᵗ) at step t = 1, 2, … Keep βᵗ as a running product: Math.pow differs between engines. */
+  readonly correction1: number
+  readonly correction2: number
+}
+
+/** What the module exports; the order of the arguments is that of shared/kernels/assembly. */
+interface Exports {
+  readonly memory: WebAssembly.Memory
+  readonly heapBase: WebAssembly.Global
+  decodeF16(source: number, count: number, target: number): void
+  decodeInt8(source: number, count: number, target: number): void
+  encodeF16(source: number, count: number, target: number): void
+  encodeInt8(source: number, count: number, target: number): void
+  sumSquaresF16(source: number, count: number): number
+  sumSquaresInt8(source: number, count: number): number
+  sumSquares(x: number, count: number): number
+  accumulate(y: number, x: number, count: number, a: number): void
+  scale(x: number, count: number, a: number): void
+  fill(x: number, count: number, value: number): void
+  copy(source: number, count: number, target: number): void
+  sgd(w: number, g: number, count: number, weight: number, rate: number): void
+  momentum(w: number, g: number, m: number, count: number, weight: number, rate: number, mu: number): void
+  adagrad(w: number, g: number, sum: number, count: number, weight: number, rate: number, epsilon: number): void
+  adam(w: number, g: number, m: number, v: number, count: number, ...scalars: number[]): void
+}
+
+let compiled: WebAssembly.Module | undefined
+
+/** Once a process: instances share the compiled code. */
+function compile(): WebAssembly.Module {
+  compiled ??= new WebAssembly.Module(Uint8Array.from(atob(wasm), (character) => character.charCodeAt(0)))
+  return compiled
+}
+
+export class Kernels {
+  private readonly memory: WebAssembly.Memory
+  private readonly exports: Exports
+  /** First free byte. */
+  private free: number
+
+  constructor(instance: WebAssembly.Instance) {
+    this.exports = instance.exports as unknown as Exports
+    this.memory = this.exports.memory
+    this.free = this.exports.heapBase.value
+  }
+
+  /** A zeroed piece of this instance's memory, aligned to 16 bytes. Views taken before may be detached: take them anew. */
+  reserve(sizeBytes: number): number {
+    const pointer = Math.ceil(this.free / 16) * 16
+    const missing = pointer + sizeBytes - this.memory.buffer.byteLength
+    if (missing > 0) this.memory.grow(Math.ceil(missing / PAGE_BYTES))
+    this.free = pointer + sizeBytes
+    return pointer
+  }
+
+  /** A view, valid until the next `reserve`. */
+  floats(pointer: number, count: number): Float32Array<ArrayBuffer> {
+    return new Float32Array(this.memory.buffer as ArrayBuffer, pointer, count)
+  }
+
+  /** A view, valid until the next `reserve`. */
+  bytes(pointer: number, length: number): Uint8Array<ArrayBuffer> {
+    return new Uint8Array(this.memory.buffer as ArrayBuffer, pointer, length)
+  }
+
+  /** IEEE 754 binary16, to the nearest, ties to even; subnormals kept; from 65520 on ±∞. */
+  encodeF16(source: number, count: number, target: number): void {
+    this.exports.encodeF16(source, count, target)
+  }
+
+  /** Exact. */
+  decodeF16(source: number, count: number, target: number): void {
+    this.exports.decodeF16(source, count, target)
+  }
+
+  /**
+   * In blocks of INT8_BLOCK floats: scale s = max|x|/127 in f32, q = x/s to the nearest integer (ties to even).
+   * Then |x − q·s| ≤ s·(1/2 + 2⁻¹⁶) for every finite x: half a step, and the f32 rounding of x/s (at most 127·2⁻²⁴
+   * steps) and of the decoder's q·s (as much again). s is kept within [2⁻¹²⁶, the largest for which 127·s is finite],
+   * which leaves the bound as it is. A block of zeros has scale 0. A block with a NaN or an infinity decodes to
+   * NaN throughout.
+   */
+  encodeInt8(source: number, count: number, target: number): void {
+    this.exports.encodeInt8(source, count, target)
+  }
+
+  /** q·s, rounded to f32 once. Whatever the bytes are, it stays within `count`. */
+  decodeInt8(source: number, count: number, target: number): void {
+    this.exports.decodeInt8(source, count, target)
+  }
+
+  /**
+   * Σx² of what the bytes decode to, in f64, without decoding them to memory: the finite-and-norm check of an
+   * untrusted update. NaN or ∞ exactly when a decoded value is. The first two are the sum of the decoded
+   * floats' squares but for f64 rounding; of int8 it is Σ(q·s)² before q·s is rounded, so within 2⁻²³ of it.
+   */
+  sumSquares(source: number, count: number): number {
+    return this.exports.sumSquares(source, count)
+  }
+
+  sumSquaresF16(source: number, count: number): number {
+    return this.exports.sumSquaresF16(source, count)
+  }
+
+  sumSquaresInt8(source: number, count: number): number {
+    return this.exports.sumSquaresInt8(source, count)
+  }
+
+  /** y ← y + a·x */
+  accumulate(y: number, x: number, count: number, a: number): void {
+    this.exports.accumulate(y, x, count, a)
+  }
+
+  /** x ← a·x */
+  scale(x: number, count: number, a: number): void {
+    this.exports.scale(x, count, a)
+  }
+
+  /** x ← value */
+  fill(x: number, count: number, value: number): void {
+    this.exports.fill(x, count, value)
+  }
+
+  copy(source: number, count: number, target: number): void {
+    this.exports.copy(source, count, target)
+  }
+
+  /** w ← w − rate·(weight·g) */
+  sgd(w: number, g: number, count: number, { weight, rate }: SgdScalars): void {
+    this.exports.sgd(w, g, count, weight, rate)
+  }
+
+  /** m ← μ·m + weight·g;  w ← w − rate·m */
+  momentum(w: number, g: number, m: number, count: number, { weight, rate, momentum }: MomentumScalars): void {
+    this.exports.momentum(w, g, m, count, weight, rate, momentum)
+  }
+
+  /** sum ← sum + (weight·g)²;  w ← w − rate·(weight·g) / (√sum + ε) */
+  adagrad(w: number, g: number, sum: number, count: number, { weight, rate, epsilon }: AdagradScalars): void {
+    this.exports.adagrad(w, g, sum, count, weight, rate, epsilon)
+  }
+
+  /**
+   * m ← β₁·m + (1−β₁)·(weight·g);  v ← β₂·v + (1−β₂)·(weight·g)²;
+   * w ← w − rate·((correction₁·m) / (√(correction₂·v) + ε) + weightDecay·w)
+   */
+  adam(w: number, g: number, m: number, v: number, count: number, scalars: AdamScalars): void {
+    const { weight, rate, beta1, beta2, epsilon, weightDecay, correction1, correction2 } = scalars
+    const decays = [beta1, 1 - beta1, beta2, 1 - beta2]
+    this.exports.adam(w, g, m, v, count, weight, rate, ...decays, epsilon, weightDecay, correction1, correction2)
+  }
+}
+
+export function createKernels(): Kernels {
+  return new Kernels(new WebAssembly.Instance(compile()))
+}

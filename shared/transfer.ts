@@ -1,0 +1,99 @@
+/**
+ * The two ends of a chunked transfer, as state machines without a socket: which bytes to send (or ask for) next, and
+ * putting together what arrives. Both sides of the wire use them; neither reads a clock nor does any I/O.
+ *
+ * Outgoing: everything below `received` is at the other end, everything in [received, sent) is under way, and no more
+ * than a window of it. An acknowledgement moves `received` up; a lost connection moves `sent` back to what the other
+ * end says it has. Nothing before `received` is ever sent again, so a transfer that is cut off any number of times
+ * costs at most a window of bytes each time.
+ *
+ * Incoming: bytes are taken in order only. A chunk that does not begin exactly where the last one ended, or runs over
+ * the announced size, is refused and changes nothing.
+ */
+import { CHUNK_BYTES, type RefusalCode, WINDOW_CHUNKS } from './protocol.ts'
+
+/** A stretch of a blob: `length` bytes from `offset`. */
+export interface Cut {
+  offset: number
+  length: number
+}
+
+export class Outgoing {
+  readonly size: number
+  /** Bytes the other end has acknowledged. */
+  received: number
+  private sent: number
+
+  /** `from`: the other end has so many bytes already. */
+  constructor(size: number, from = 0) {
+    this.size = size
+    this.received = clamp(from, size)
+    this.sent = this.received
+  }
+
+  /** The next chunk to send, null while the window is full or when everything is under way. */
+  next(): Cut | null {
+    if (this.sent >= this.size || this.sent >= this.received + WINDOW_CHUNKS * CHUNK_BYTES) return null
+    const cut = { offset: this.sent, length: Math.min(CHUNK_BYTES, this.size - this.sent) }
+    this.sent += cut.length
+    return cut
+  }
+
+  /** The other end has everything below `received`; an older acknowledgement changes nothing. */
+  acknowledge(received: number): void {
+    this.received = Math.max(this.received, clamp(received, this.sent))
+  }
+
+  /** After a lost connection: what was under way counts as lost, the other end has `received` bytes. */
+  resume(received: number): void {
+    this.received = clamp(received, this.size)
+    this.sent = this.received
+  }
+
+  get complete(): boolean {
+    return this.received === this.size
+  }
+}
+
+export type Taken =
+  | { ok: true; received: number }
+  | { ok: false; code: Extract<RefusalCode, 'transfer-out-of-order' | 'too-large'>; message: string }
+
+export class Incoming {
+  readonly size: number
+  /** Bytes here, from the start without a gap. */
+  received = 0
+  private readonly buffer: Uint8Array<ArrayBuffer>
+
+  constructor(size: number) {
+    this.size = size
+    this.buffer = new Uint8Array(size)
+  }
+
+  take(offset: number, bytes: Uint8Array): Taken {
+    if (offset !== this.received) {
+      return { ok: false, code: 'transfer-out-of-order', message: `expected bytes from ${this.received}, got from ${offset}` }
+    }
+    if (offset + bytes.length > this.size) {
+      const message = `expected ${this.size} bytes in all, got up to byte ${offset + bytes.length}`
+      return { ok: false, code: 'too-large', message }
+    }
+    this.buffer.set(bytes, offset)
+    this.received += bytes.length
+    return { ok: true, received: this.received }
+  }
+
+  get complete(): boolean {
+    return this.received === this.size
+  }
+
+  /** The whole blob. Only once it is complete; throws before. */
+  bytes(): Uint8Array<ArrayBuffer> {
+    if (!this.complete) throw new Error(`invariant: read a transfer with ${this.received} of ${this.size} bytes`)
+    return this.buffer
+  }
+}
+
+function clamp(bytes: number, size: number): number {
+  return Math.min(Math.max(bytes, 0), size)
+}

@@ -1,0 +1,325 @@
+/**
+ * How fast are the kernels, against plain JavaScript over Float32Arrays and against memcpy (TypedArray.set)?
+ *
+ *     npx tsx test/bench/kernels.ts
+ *
+ * Two sizes: 4,194,304 floats as sixteen instances of one full range each, which is how the coordinator holds them,
+ * and 55,386 floats in one instance, a small net that stays in the cache. JavaScript works on one array of all the
+ * floats. The memcpy of a row moves as many bytes in all, read and written, as the row's kernel does, so `× memcpy`
+ * is 1 when the kernel is as fast as memory. The three take turns; times are medians.
+ */
+import { createKernels, INT8_BLOCK, int8Size, type Kernels } from '../../shared/kernels/kernels.ts'
+import { RANGE_FLOATS } from '../../shared/layout.ts'
+import { Random } from '../../shared/random.ts'
+import { median, type Row, report } from './report.ts'
+
+const LARGE = 16 * RANGE_FLOATS
+const SMALL = 55_386
+const REPETITIONS = 31
+/** Small vectors are done so often per timing that one timing lasts some tenths of a millisecond at least. */
+const SMALL_LOOPS = 20
+
+/** Vectors of one range, in one instance. */
+class Part {
+  readonly kernels: Kernels
+  readonly count: number
+  readonly w: number
+  readonly g: number
+  readonly m: number
+  readonly v: number
+  readonly f16: number
+  readonly int8: number
+
+  constructor(count: number, values: Float32Array) {
+    const kernels = createKernels()
+    this.kernels = kernels
+    this.count = count
+    this.w = kernels.reserve(4 * count)
+    this.g = kernels.reserve(4 * count)
+    this.m = kernels.reserve(4 * count)
+    this.v = kernels.reserve(4 * count)
+    this.f16 = kernels.reserve(2 * count)
+    this.int8 = kernels.reserve(int8Size(count))
+    for (const vector of [this.w, this.g]) kernels.floats(vector, count).set(values)
+    kernels.encodeF16(this.g, count, this.f16)
+    kernels.encodeInt8(this.g, count, this.int8)
+  }
+}
+
+/** The same vectors as plain arrays. */
+interface Plain {
+  readonly w: Float32Array
+  readonly g: Float32Array
+  readonly m: Float32Array
+  readonly v: Float32Array
+  readonly f16: Uint16Array
+  readonly scales: Float32Array
+  readonly q: Int8Array
+}
+
+interface Contest {
+  readonly name: string
+  /** Bytes read and written, per float. */
+  readonly traffic: number
+  readonly kernel: (part: Part) => void
+  readonly plain: (on: Plain) => void
+}
+
+const rate = 0.01
+const weight = 0.7
+const epsilon = 1e-8
+const adamScalars = { weight, rate, beta1: 0.9, beta2: 0.999, epsilon, weightDecay: 0.01 }
+const corrections = { correction1: 1 / (1 - 0.9 ** 10), correction2: 1 / (1 - 0.999 ** 10) }
+
+const halves = new Float32Array(65536)
+const decoder = createKernels()
+{
+  const bits = decoder.reserve(2 * 65536)
+  const floats = decoder.reserve(4 * 65536)
+  new Uint16Array(decoder.bytes(bits, 2 * 65536).buffer, bits, 65536).forEach((_, i, all) => {
+    all[i] = i
+  })
+  decoder.decodeF16(bits, 65536, floats)
+  halves.set(decoder.floats(floats, 65536))
+}
+
+let sink = 0
+
+const contests: Contest[] = [
+  {
+    name: 'decode int8',
+    traffic: 1 + 4 / INT8_BLOCK + 4,
+    kernel: (on) => on.kernels.decodeInt8(on.int8, on.count, on.m),
+    plain: ({ q, scales, m }) => {
+      for (let from = 0; from < q.length; from += INT8_BLOCK) {
+        const scale = scales[from / INT8_BLOCK]
+        const to = Math.min(q.length, from + INT8_BLOCK)
+        for (let i = from; i < to; i++) m[i] = q[i] * scale
+      }
+    },
+  },
+  {
+    name: 'decode f16',
+    traffic: 6,
+    kernel: (on) => on.kernels.decodeF16(on.f16, on.count, on.m),
+    plain: ({ f16, m }) => {
+      for (let i = 0; i < f16.length; i++) m[i] = halves[f16[i]]
+    },
+  },
+  {
+    name: 'encode int8',
+    traffic: 1 + 4 / INT8_BLOCK + 4,
+    kernel: (on) => on.kernels.encodeInt8(on.g, on.count, on.int8),
+    plain: ({ g, scales, q }) => {
+      for (let from = 0; from < q.length; from += INT8_BLOCK) {
+        const to = Math.min(q.length, from + INT8_BLOCK)
+        let largest = 0
+        for (let i = from; i < to; i++) {
+          const magnitude = Math.abs(g[i])
+          if (magnitude > largest) largest = magnitude
+        }
+        const scale = largest / 127
+        scales[from / INT8_BLOCK] = scale
+        for (let i = from; i < to; i++) q[i] = Math.round(g[i] / scale)
+      }
+    },
+  },
+  {
+    name: 'encode f16',
+    traffic: 6,
+    kernel: (on) => on.kernels.encodeF16(on.g, on.count, on.f16),
+    plain: ({ g, f16 }) => {
+      const bits = new Uint32Array(g.buffer)
+      for (let i = 0; i < f16.length; i++) {
+        // Normal numbers only: all that this vector holds, and the least that JavaScript can get away with.
+        const x = bits[i]
+        f16[i] = ((x >>> 16) & 0x8000) | (((x & 0x7fffffff) + 0xc8000fff + ((x >>> 13) & 1)) >>> 13)
+      }
+    },
+  },
+  {
+    name: 'sumSquares of f32',
+    traffic: 4,
+    kernel: (on) => {
+      sink += on.kernels.sumSquares(on.g, on.count)
+    },
+    plain: ({ g }) => {
+      let total = 0
+      for (let i = 0; i < g.length; i++) total += g[i] * g[i]
+      sink += total
+    },
+  },
+  {
+    name: 'sumSquares of f16',
+    traffic: 2,
+    kernel: (on) => {
+      sink += on.kernels.sumSquaresF16(on.f16, on.count)
+    },
+    plain: ({ f16 }) => {
+      let total = 0
+      for (let i = 0; i < f16.length; i++) {
+        const value = halves[f16[i]]
+        total += value * value
+      }
+      sink += total
+    },
+  },
+  {
+    name: 'sumSquares of int8',
+    traffic: 1 + 4 / INT8_BLOCK,
+    kernel: (on) => {
+      sink += on.kernels.sumSquaresInt8(on.int8, on.count)
+    },
+    plain: ({ q, scales }) => {
+      let total = 0
+      for (let from = 0; from < q.length; from += INT8_BLOCK) {
+        const to = Math.min(q.length, from + INT8_BLOCK)
+        let squares = 0
+        for (let i = from; i < to; i++) squares += q[i] * q[i]
+        total += scales[from / INT8_BLOCK] ** 2 * squares
+      }
+      sink += total
+    },
+  },
+  {
+    name: 'accumulate',
+    traffic: 12,
+    kernel: (on) => on.kernels.accumulate(on.m, on.g, on.count, 1e-3),
+    plain: ({ m, g }) => {
+      for (let i = 0; i < m.length; i++) m[i] += 1e-3 * g[i]
+    },
+  },
+  {
+    name: 'scale',
+    traffic: 8,
+    kernel: (on) => on.kernels.scale(on.g, on.count, 1),
+    plain: ({ g }) => {
+      for (let i = 0; i < g.length; i++) g[i] *= 1
+    },
+  },
+  {
+    name: 'sgd',
+    traffic: 12,
+    kernel: (on) => on.kernels.sgd(on.w, on.g, on.count, { weight, rate }),
+    plain: ({ w, g }) => {
+      for (let i = 0; i < w.length; i++) w[i] -= rate * weight * g[i]
+    },
+  },
+  {
+    name: 'momentum',
+    traffic: 20,
+    kernel: (on) => on.kernels.momentum(on.w, on.g, on.m, on.count, { weight, rate, momentum: 0.9 }),
+    plain: ({ w, g, m }) => {
+      for (let i = 0; i < w.length; i++) {
+        const velocity = 0.9 * m[i] + weight * g[i]
+        m[i] = velocity
+        w[i] -= rate * velocity
+      }
+    },
+  },
+  {
+    name: 'adagrad',
+    traffic: 20,
+    kernel: (on) => on.kernels.adagrad(on.w, on.g, on.v, on.count, { weight, rate, epsilon }),
+    plain: ({ w, g, v }) => {
+      for (let i = 0; i < w.length; i++) {
+        const gradient = weight * g[i]
+        const squares = v[i] + gradient * gradient
+        v[i] = squares
+        w[i] -= (rate * gradient) / (Math.sqrt(squares) + epsilon)
+      }
+    },
+  },
+  {
+    name: 'adam',
+    traffic: 28,
+    kernel: (on) => on.kernels.adam(on.w, on.g, on.m, on.v, on.count, { ...adamScalars, ...corrections }),
+    plain: ({ w, g, m, v }) => {
+      const { beta1, beta2, weightDecay } = adamScalars
+      const { correction1, correction2 } = corrections
+      for (let i = 0; i < w.length; i++) {
+        const gradient = weight * g[i]
+        const mean = beta1 * m[i] + (1 - beta1) * gradient
+        const square = beta2 * v[i] + (1 - beta2) * gradient * gradient
+        m[i] = mean
+        v[i] = square
+        w[i] -= rate * ((correction1 * mean) / (Math.sqrt(correction2 * square) + epsilon) + weightDecay * w[i])
+      }
+    },
+  },
+]
+
+function timeMs(loops: number, work: () => void): number {
+  const start = performance.now()
+  for (let i = 0; i < loops; i++) work()
+  return (performance.now() - start) / loops
+}
+
+function compete(contest: Contest, parts: Part[], plain: Plain, from: Float32Array, to: Float32Array, loops: number) {
+  const floats = plain.w.length
+  const copied = Math.round((contest.traffic * floats) / 2 / 4)
+  const source = from.subarray(0, copied)
+  const target = to.subarray(0, copied)
+  const times = { kernel: [] as number[], plain: [] as number[], memcpy: [] as number[] }
+  for (let repetition = -3; repetition < REPETITIONS; repetition++) {
+    const kernel = timeMs(loops, () => {
+      for (const part of parts) contest.kernel(part)
+    })
+    const js = timeMs(loops, () => contest.plain(plain))
+    const memcpy = timeMs(loops, () => target.set(source))
+    if (repetition < 0) continue
+    times.kernel.push(kernel)
+    times.plain.push(js)
+    times.memcpy.push(memcpy)
+  }
+  return { kernel: median(times.kernel), plain: median(times.plain), memcpy: median(times.memcpy) }
+}
+
+const rows: Row[] = []
+const figures: Record<string, number> = {}
+
+for (const floats of [LARGE, SMALL]) {
+  const random = new Random(7)
+  const values = Float32Array.from({ length: floats }, (_, i) => (random.uniform(i) - 0.5) * 0.2)
+  const parts: Part[] = []
+  for (let from = 0; from < floats; from += RANGE_FLOATS) {
+    const piece = values.subarray(from, Math.min(floats, from + RANGE_FLOATS))
+    parts.push(new Part(piece.length, piece))
+  }
+  const plain: Plain = {
+    w: values.slice(),
+    g: values.slice(),
+    m: new Float32Array(floats),
+    v: new Float32Array(floats),
+    f16: new Uint16Array(floats),
+    scales: new Float32Array(Math.ceil(floats / INT8_BLOCK)),
+    q: new Int8Array(floats),
+  }
+  contests.find(({ name }) => name === 'encode f16')!.plain(plain)
+  contests.find(({ name }) => name === 'encode int8')!.plain(plain)
+  const most = Math.ceil((Math.max(...contests.map(({ traffic }) => traffic)) * floats) / 8)
+  const from = new Float32Array(most).fill(1)
+  const to = new Float32Array(most)
+
+  for (const contest of contests) {
+    const { kernel, plain: js, memcpy } = compete(contest, parts, plain, from, to, floats === SMALL ? SMALL_LOOPS : 1)
+    rows.push({
+      floats,
+      kernel: contest.name,
+      'kernel ms': kernel,
+      'JavaScript ms': js,
+      'memcpy ms': memcpy,
+      '× JavaScript': js / kernel,
+      '× memcpy': memcpy / kernel,
+      'GB/s': (contest.traffic * floats) / kernel / 1e6,
+    })
+    if (floats !== LARGE) continue
+    if (contest.name === 'adagrad') figures.adagradOverJs = js / kernel
+    if (contest.name === 'adam') figures.adamOverJs = js / kernel
+    if (contest.name === 'decode int8') figures.decodeInt8OverJs = js / kernel
+    if (contest.name === 'adagrad') figures.adagradOverMemcpy = memcpy / kernel
+  }
+}
+
+if (!Number.isFinite(sink)) throw new Error('a sum of squares was not finite')
+report('kernels', rows, figures)

@@ -1,0 +1,30 @@
+/**
+ * A process that appends to a journal as fast as it can, to be killed at any instant. It prints the last sequence number
+ * of every group after `append` has returned, so what its reader has seen was acknowledged.
+ *
+ *     node --import tsx test/support/journal-appender.ts FILE SEED
+ */
+import { writeSync } from 'node:fs'
+import { openSqliteJournal } from '../../coordinator/journal/sqlite-journal.ts'
+import { Random, Stream } from '../../shared/random.ts'
+import { appended } from './journal-entries.ts'
+
+const [path, seed] = process.argv.slice(2)
+const journal = openSqliteJournal(path)
+const random = new Random(Number(seed), Stream.sample)
+let next = [...journal.read('run', 0)].length + 1
+for (let group = 0; ; group++) {
+  const size = 1 + (random.u32(group) % 8)
+  const first = journal.append(Array.from({ length: size }, (_, i) => appended(next + i)))
+  if (first !== next) throw new Error(`invariant: expected ${next} as the group's first number, got ${first}`)
+  next += size
+  writeSync(1, `${next - 1}\n`)
+  if (group % 5 === 4) {
+    journal.saveCheckpoint({
+      run: 'run',
+      seq: next - 1,
+      state: next - 1,
+      vectors: [{ name: 'parameters', range: 0, values: new Float32Array(20_000).fill(next - 1) }],
+    })
+  }
+}

@@ -1,0 +1,26 @@
+/** Entries whose bytes and data follow from one number, so that a test can tell them apart and see whether one is whole. */
+import type { NewEntry } from '../../coordinator/journal/journal.ts'
+
+export function entry(run: string, n: number, payloadBytes: number | null = 100): NewEntry {
+  return {
+    run,
+    at: 1_700_000_000_000 + n,
+    kind: 'update',
+    data: { n, lease: `lease-${n}`, loss: n / 3 },
+    payload: payloadBytes === null ? null : payload(n, payloadBytes),
+  }
+}
+
+/** Noise, so that no part of one payload is found in another. */
+export function payload(n: number, bytes: number): Uint8Array {
+  let state = Math.imul(n + 1, 0x9e3779b1)
+  return Uint8Array.from({ length: bytes }, () => {
+    state ^= state << 13
+    state ^= state >>> 17
+    state ^= state << 5
+    return state & 0xff
+  })
+}
+
+/** What journal-appender.ts writes at this sequence number. */
+export const appended = (seq: number): NewEntry => entry('run', seq, seq % 7 === 0 ? null : 500 * (seq % 80))
