@@ -31,7 +31,8 @@ function widgetLoader(): Plugin {
         this.error('embed.js must stay a plain script: client/pages/embed/loader.ts may import types only')
       }
       const sizeBytes = Buffer.byteLength(script.code)
-      if (sizeBytes > LOADER_LIMIT_BYTES) this.error(`embed.js has ${sizeBytes} bytes, expected at most ${LOADER_LIMIT_BYTES}`)
+      if (sizeBytes > LOADER_LIMIT_BYTES)
+        this.error(`embed.js has ${sizeBytes} bytes, expected at most ${LOADER_LIMIT_BYTES}`)
     },
     configureServer(server) {
       server.middlewares.use('/embed.js', async (_request, response) => {

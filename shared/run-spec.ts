@@ -26,13 +26,25 @@ const model = z.discriminatedUnion('template', [
 ])
 
 /** How the server's rate moves over the run's planned examples: from `rate` to `rate·final`. */
-const schedule = z.strictObject({ shape: z.enum(['constant', 'linear', 'cosine']).default('constant'), final: z.number().min(0).max(1).default(0) })
+const schedule = z.strictObject({
+  shape: z.enum(['constant', 'linear', 'cosine']).default('constant'),
+  final: z.number().min(0).max(1).default(0),
+})
 
 const updateRule = z.discriminatedUnion('name', [
   z.strictObject({ name: z.literal('sgd'), rate: positive.default(0.1) }),
-  z.strictObject({ name: z.literal('momentum'), rate: positive.default(0.02), momentum: z.number().min(0).lt(1).default(0.9) }),
+  z.strictObject({
+    name: z.literal('momentum'),
+    rate: positive.default(0.02),
+    momentum: z.number().min(0).lt(1).default(0.9),
+  }),
   /** γ of DistBelief §4.1; `initial` starts every sum of squares, so the first step does not move γ in every coordinate. */
-  z.strictObject({ name: z.literal('adagrad'), rate: positive.default(0.02), epsilon: positive.default(1e-8), initial: z.number().min(0).default(0.1) }),
+  z.strictObject({
+    name: z.literal('adagrad'),
+    rate: positive.default(0.02),
+    epsilon: positive.default(1e-8),
+    initial: z.number().min(0).default(0.1),
+  }),
   z.strictObject({
     name: z.literal('adam'),
     rate: positive.default(0.001),
@@ -83,7 +95,9 @@ const runSpec = z
     updateRule: updateRule.prefault({ name: 'adagrad' }),
     schedule: schedule.prefault({}),
     /** `up` for updates, `down` for parameters. */
-    codec: z.strictObject({ up: z.enum(CODECS).default('int8'), down: z.enum(['f32', 'f16']).default('f32') }).prefault({}),
+    codec: z
+      .strictObject({ up: z.enum(CODECS).default('int8'), down: z.enum(['f32', 'f16']).default('f32') })
+      .prefault({}),
     stop: z.strictObject({
       /** Passes over the training examples. */
       epochs: z.int().min(1).max(100000),
@@ -102,7 +116,11 @@ const runSpec = z
   })
   .superRefine((spec, context) => {
     const { strategy, updateRule } = spec
-    if (strategy.name === 'downpour' && strategy.fetchEvery !== undefined && strategy.fetchEvery % strategy.pushEvery !== 0) {
+    if (
+      strategy.name === 'downpour' &&
+      strategy.fetchEvery !== undefined &&
+      strategy.fetchEvery % strategy.pushEvery !== 0
+    ) {
       context.addIssue({
         code: 'custom',
         path: ['strategy', 'fetchEvery'],
@@ -136,11 +154,63 @@ export type ParsedRunSpec = { ok: true; spec: RunSpec } | { ok: false; problems:
 export function parseRunSpec(value: unknown): ParsedRunSpec {
   const parsed = runSpec.safeParse(value)
   if (parsed.success) return { ok: true, spec: parsed.data }
-  return {
-    ok: false,
-    problems: parsed.error.issues.map((issue) => ({
-      field: issue.path.length === 0 ? '(the whole spec)' : issue.path.join('.'),
-      message: issue.message,
-    })),
+  // One problem a field, the last: where zod names two limits, the later is the narrower.
+  const messages = new Map<string, string>()
+  for (const issue of parsed.error.issues) {
+    const path = issue.path.map(String)
+    if (issue.code === 'unrecognized_keys') {
+      for (const key of issue.keys) {
+        messages.set([...path, key].join('.'), 'there is no such field: check its spelling, or remove it')
+      }
+    } else {
+      const given = path.reduce<unknown>((inside, key) => (inside as Record<string, unknown> | undefined)?.[key], value)
+      messages.set(path.join('.') || '(the whole spec)', problem(issue, given))
+    }
   }
+  return { ok: false, problems: [...messages].map(([field, message]) => ({ field, message })) }
+}
+
+/** zod's issue in words for the operator: what was expected, what came. */
+function problem(issue: z.core.$ZodIssue, given: unknown): string {
+  const expected = (what: string) => `expected ${what}, got ${shown(given)}`
+  const units = (origin: string, n: number | bigint) =>
+    origin === 'array' ? ` item${n === 1 ? '' : 's'}` : origin === 'string' ? ` character${n === 1 ? '' : 's'}` : ''
+  switch (issue.code) {
+    case 'invalid_type':
+      return expected(TYPES[issue.expected] ?? issue.expected)
+    case 'invalid_value':
+      return expected(choice(issue.values.map(String)))
+    case 'invalid_union':
+      return 'options' in issue && Array.isArray(issue.options)
+        ? expected(choice(issue.options.map(String)))
+        : issue.message
+    case 'too_small':
+      return expected(
+        `${issue.inclusive ? 'at least' : 'more than'} ${issue.minimum}${units(issue.origin, issue.minimum)}`,
+      )
+    case 'too_big':
+      return expected(
+        `${issue.inclusive ? 'at most' : 'less than'} ${issue.maximum}${units(issue.origin, issue.maximum)}`,
+      )
+    default:
+      return issue.message
+  }
+}
+
+const TYPES: Readonly<Record<string, string>> = {
+  int: 'a whole number',
+  number: 'a number',
+  string: 'a text',
+  boolean: 'true or false',
+  object: 'an object',
+  array: 'a list',
+}
+
+const choice = (options: readonly string[]) => (options.length === 1 ? options[0] : `one of ${options.join(', ')}`)
+
+function shown(value: unknown): string {
+  if (value === undefined) return 'nothing'
+  if (typeof value === 'number' || typeof value === 'bigint') return String(value)
+  const text = JSON.stringify(value) ?? String(value)
+  return text.length > 60 ? `${text.slice(0, 57)}…` : text
 }

@@ -21,6 +21,14 @@ const MAGIC = 0x31534743 // "CGS1"
 const MAX_RANK = 8
 
 export function encodeShard(shard: Shard): Uint8Array<ArrayBuffer> {
+  const inputBytes = shard.examples * shard.inputShape.reduce((product, dimension) => product * dimension, 1)
+  if (shard.inputShape.length > MAX_RANK) throw new Error(`invariant: a shard has no rank ${shard.inputShape.length}`)
+  if (shard.inputs.length !== inputBytes || shard.labels.length !== shard.examples) {
+    throw new Error(
+      `invariant: expected ${inputBytes} input bytes and ${shard.examples} labels, ` +
+        `got ${shard.inputs.length} and ${shard.labels.length}`,
+    )
+  }
   const header = 12 + 4 * shard.inputShape.length
   const bytes = new Uint8Array(header + shard.inputs.length + shard.labels.length)
   const view = new DataView(bytes.buffer)
@@ -38,7 +46,8 @@ export function encodeShard(shard: Shard): Uint8Array<ArrayBuffer> {
 /** Reads a shard (uncompressed); throws where the bytes are not one, saying what was expected. */
 export function decodeShard(bytes: Uint8Array): Shard {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  if (bytes.length < 12 || view.getUint32(0, true) !== MAGIC) throw new Error('not a shard: expected it to begin with CGS1')
+  if (bytes.length < 12 || view.getUint32(0, true) !== MAGIC)
+    throw new Error('not a shard: expected it to begin with CGS1')
   const examples = view.getUint32(4, true)
   const rank = view.getUint32(8, true)
   if (rank > MAX_RANK || bytes.length < 12 + 4 * rank) throw new Error(`not a shard: rank ${rank} is not possible`)
@@ -46,7 +55,9 @@ export function decodeShard(bytes: Uint8Array): Shard {
   const header = 12 + 4 * rank
   const inputBytes = examples * inputShape.reduce((product, dimension) => product * dimension, 1)
   if (bytes.length !== header + inputBytes + examples) {
-    throw new Error(`not a shard: expected ${header + inputBytes + examples} bytes for ${examples} examples, got ${bytes.length}`)
+    throw new Error(
+      `not a shard: expected ${header + inputBytes + examples} bytes for ${examples} examples, got ${bytes.length}`,
+    )
   }
   return {
     examples,

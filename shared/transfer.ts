@@ -72,7 +72,11 @@ export class Incoming {
 
   take(offset: number, bytes: Uint8Array): Taken {
     if (offset !== this.received) {
-      return { ok: false, code: 'transfer-out-of-order', message: `expected bytes from ${this.received}, got from ${offset}` }
+      return {
+        ok: false,
+        code: 'transfer-out-of-order',
+        message: `expected bytes from ${this.received}, got from ${offset}`,
+      }
     }
     if (offset + bytes.length > this.size) {
       const message = `expected ${this.size} bytes in all, got up to byte ${offset + bytes.length}`

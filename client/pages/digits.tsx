@@ -57,7 +57,9 @@ export function DigitSheet(props: { accuracy: number | null; columns: number; wo
   const inked = accuracy === null ? 0 : Math.floor(accuracy * 100 + 1e-9)
   const rows = 100 / columns
   const label =
-    accuracy === null ? 'A sheet of a hundred handwritten digits' : `${inked} of a hundred handwritten digits are inked: those it reads`
+    accuracy === null
+      ? 'A sheet of a hundred handwritten digits'
+      : `${inked} of a hundred handwritten digits are inked: those it reads`
   return (
     <svg class="sheet" viewBox={`0 0 ${columns * 26} ${rows * 30}`} role="img" aria-label={label}>
       {CELLS.map((cell, i) => (

@@ -54,7 +54,11 @@ export function tell(status: VolunteerStatus | null, counts: Counts): Telling {
         detail: `${reason ?? 'The connection was lost.'} It keeps trying by itself; there is nothing you need to do.`,
       }
     case 'stopped':
-      return { mood: progress?.state === 'finished' ? 'finished' : 'off', headline: 'Stopped', detail: thanks(reason, counts) }
+      return {
+        mood: progress?.state === 'finished' ? 'finished' : 'off',
+        headline: 'Stopped',
+        detail: thanks(reason, counts),
+      }
     case 'failed':
       return { mood: 'trouble', headline: 'This did not work', detail: reason ?? 'Something went wrong. Try again.' }
   }
@@ -82,7 +86,11 @@ function tellIdle(progress: Progress | null, reason: string | null): Telling {
         detail: 'Something broke on the coordinator, not on your device. It goes on here by itself once repaired.',
       }
     default:
-      return { mood: 'waiting', headline: 'Waiting for work', detail: reason ?? 'All the work is handed out right now.' }
+      return {
+        mood: 'waiting',
+        headline: 'Waiting for work',
+        detail: reason ?? 'All the work is handed out right now.',
+      }
   }
 }
 

@@ -62,7 +62,9 @@ export class Connection {
     })
   }
 
-  static open(address: string, events: ConnectionEvents): Promise<Connection> {
+  /** Fails with ConnectionLost where nobody answers, or when `stopping` is aborted meanwhile. */
+  static open(address: string, events: ConnectionEvents, stopping: AbortSignal): Promise<Connection> {
+    stopping.throwIfAborted()
     // The address's path would be taken for a Socket.IO namespace.
     const socket = io(new URL(address).origin, {
       transports: ['websocket'],
@@ -71,10 +73,17 @@ export class Connection {
       timeout: CONNECT_WITHIN_MS,
     })
     return new Promise((resolve, reject) => {
-      socket.once('connect', () => resolve(new Connection(socket, events)))
-      socket.once('connect_error', (error) => {
+      const failed = (error?: Error) => {
+        stopping.removeEventListener('abort', stopped)
         socket.close()
-        reject(new ConnectionLost(`cannot reach ${address}: ${error.message}`))
+        reject(new ConnectionLost(`cannot reach ${address}: ${error?.message ?? 'closed'}`))
+      }
+      const stopped = () => failed()
+      stopping.addEventListener('abort', stopped)
+      socket.once('connect_error', failed)
+      socket.once('connect', () => {
+        stopping.removeEventListener('abort', stopped)
+        resolve(new Connection(socket, events))
       })
     })
   }

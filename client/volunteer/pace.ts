@@ -12,7 +12,8 @@ export class Pace {
   private examples = 0
 
   constructor(examplesPerSecond: number, clock: Clock) {
-    if (!(examplesPerSecond > 0)) throw new RangeError(`expected a pace above 0 examples a second, got ${examplesPerSecond}`)
+    if (!(examplesPerSecond > 0))
+      throw new RangeError(`expected a pace above 0 examples a second, got ${examplesPerSecond}`)
     this.examplesPerSecond = examplesPerSecond
     this.clock = clock
   }

@@ -15,15 +15,15 @@ import {
   type AnswerOf,
   type BackendName,
   type EventName,
-  type Progress,
   PROTOCOL_VERSION,
+  type Progress,
   type Refusal,
   type RequestOf,
   type Welcome,
 } from '../../shared/protocol.ts'
 import { backoffMs } from './backoff.ts'
 import type { Clock } from './clock.ts'
-import { Connection, ConnectionLost, Refused } from './connection.ts'
+import { Connection, type ConnectionEvents, ConnectionLost, Refused } from './connection.ts'
 
 const STEADY_MS = 10_000
 /** Nobody waits longer than this for a volunteer that leaves. */
@@ -33,6 +33,8 @@ export interface SessionOptions {
   address: string
   /** From an earlier session; null for a newcomer. */
   token: string | null
+  /** Drawn once by each tab or process: 8 to 32 of 0-9a-z. */
+  instance: string
   trustKey: string | null
   backend: BackendName
   device: string
@@ -60,6 +62,7 @@ export class Session {
   private upSince = 0
   private notBefore = 0
   private ended: Error | null = null
+  private leaving: Promise<void> | null = null
 
   constructor(options: SessionOptions) {
     this.options = options
@@ -94,7 +97,12 @@ export class Session {
   }
 
   /** Gives the leases back and closes; quick, whatever the network does. */
-  async leave(leases: Iterable<string>): Promise<void> {
+  leave(leases: Iterable<string>): Promise<void> {
+    this.leaving ??= this.sayGoodbye(leases)
+    return this.leaving
+  }
+
+  private async sayGoodbye(leases: Iterable<string>): Promise<void> {
     const connection = this.current
     this.ended ??= new Error('the session is closed')
     if (!connection) return
@@ -130,9 +138,9 @@ export class Session {
   }
 
   private async open(): Promise<Connection> {
-    const { address, trustKey, backend, device, run, clock, stopping } = this.options
+    const { address, instance, trustKey, backend, device, run, clock, stopping } = this.options
     let lost: string | null = null
-    const connection = await Connection.open(address, {
+    const events: ConnectionEvents = {
       lost: (reason) => {
         lost = reason
         if (this.current === connection) this.lost(reason)
@@ -142,11 +150,13 @@ export class Session {
         this.options.changed()
       },
       refused: (refusal) => this.heed(refusal),
-    })
+    }
+    const connection = await Connection.open(address, events, stopping)
     try {
       stopping.throwIfAborted()
       this.welcome = await connection.ask('hello', {
         protocol: PROTOCOL_VERSION,
+        instance,
         ...(this.token === null ? {} : { token: this.token }),
         ...(trustKey === null ? {} : { trustKey }),
         backend,

@@ -9,7 +9,7 @@
  * A blob that is named by its hash is looked for in the cache, then at the address that the coordinator advertises,
  * then asked of the coordinator; wherever it comes from, bytes that do not have the hash are not taken.
  */
-import { type AnswerOf, type BlobName, CHUNK_BYTES, type Refusal, type UpdateRequest, WINDOW_CHUNKS } from '../../shared/protocol.ts'
+import { type AnswerOf, type BlobName, CHUNK_BYTES, type UpdateRequest } from '../../shared/protocol.ts'
 import { Incoming, Outgoing } from '../../shared/transfer.ts'
 import type { BlobCache } from './blobs.ts'
 import { ConnectionLost, Refused } from './connection.ts'
@@ -31,7 +31,8 @@ export async function fetchBlob(session: Session, cache: BlobCache, hash: string
   const cached = await cache.get(hash)
   if (cached && (await hasHash(cached, hash))) return cached
   const address = session.welcome?.blobAddress
-  const bytes = (address && (await overHttp(`${address.replace(/\/$/, '')}/${hash}`, hash))) || (await download(session, { hash }))
+  const bytes =
+    (address && (await overHttp(`${address.replace(/\/$/, '')}/${hash}`, hash))) || (await download(session, { hash }))
   await cache.put(hash, bytes)
   return bytes
 }
@@ -64,7 +65,8 @@ export async function download(session: Session, blob: BlobName, expectedSize = 
       incoming = new Incoming(answer.size)
       hash = answer.hash
     }
-    if (answer.size !== incoming.size || answer.hash !== hash) throw new BadBlob(`${nameOf(blob)} changed while it came`)
+    if (answer.size !== incoming.size || answer.hash !== hash)
+      throw new BadBlob(`${nameOf(blob)} changed while it came`)
     const offset = incoming.received
     const taken = incoming.take(offset, answer.bytes)
     if (!taken.ok) throw new BadBlob(taken.message)
@@ -79,7 +81,8 @@ export async function download(session: Session, blob: BlobName, expectedSize = 
     }
   }
   const bytes = incoming.bytes()
-  if (!(await hasHash(bytes, 'hash' in blob ? blob.hash : hash))) throw new BadBlob(`${nameOf(blob)} does not have its hash`)
+  if (!(await hasHash(bytes, 'hash' in blob ? blob.hash : hash)))
+    throw new BadBlob(`${nameOf(blob)} does not have its hash`)
   return bytes
 }
 
@@ -95,21 +98,21 @@ export async function submit(
 ): Promise<Accepted | null> {
   const upload = new Outgoing(payload.length)
   const inline = payload.length > 0 && payload.length <= CHUNK_BYTES ? { payload } : {}
-  let asked = false
+  /** An announcement went out whose answer never came. */
+  let inDoubt = false
   for (let attempt = 0; ; attempt++) {
     try {
       let verdict = await session.askOnce('update', { ...update, size: payload.length, ...inline, ...named(next()) })
       while (verdict.verdict === 'send') {
         upload.resume(verdict.offset)
         await send(session, update.lease, upload, payload)
-        asked = true
         verdict = await session.askOnce('finish', { lease: update.lease, ...named(next()) })
       }
       return verdict
     } catch (error) {
-      if (asked && error instanceof Refused && error.refusal.code === 'lease-settled') return null
+      if (inDoubt && error instanceof Refused && error.refusal.code === 'lease-settled') return null
       await session.untilWorthRetrying(error, attempt)
-      if (error instanceof ConnectionLost) asked = true
+      if (error instanceof ConnectionLost) inDoubt = true
     }
   }
 }

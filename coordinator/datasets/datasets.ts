@@ -25,9 +25,9 @@ const GZIP_OS_UNKNOWN = 255
 
 /** Throws where the name is unknown or more examples are asked for than exist, saying what there is. */
 export function openDataset({ name, train, test }: RunSpec['dataset']): Dataset {
-  const source = sources[name as DatasetName] as (() => Mnist) | undefined
-  if (source === undefined) throw new Error(`there is no dataset ${name}: expected one of ${DATASETS.join(', ')}`)
-  const { inputShape, classes, train: allTrain, test: allTest } = source()
+  if (!Object.hasOwn(sources, name))
+    throw new Error(`there is no dataset ${name}: expected one of ${DATASETS.join(', ')}`)
+  const { inputShape, classes, train: allTrain, test: allTest } = sources[name]()
   return {
     name,
     inputShape,

@@ -13,7 +13,7 @@ import type { RunDetail, RunState, TestPoint, TrainPoint } from '../../shared/ap
 import { codecs, payloadSize } from '../../shared/codec.ts'
 import { initialParameters } from '../../shared/layout.ts'
 import { buildModel, type Model } from '../../shared/models.ts'
-import { type Lease, type LeaseReply, type Refusal, refuse, type Start, type UpdateRequest } from '../../shared/protocol.ts'
+import { type Lease, type LeaseReply, type Progress, type Refusal, refuse, type Start, type UpdateRequest } from '../../shared/protocol.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import type { Dataset } from '../datasets/dataset.ts'
 import type { Checkpoint, Entry, NewEntry } from '../journal/journal.ts'
@@ -447,6 +447,21 @@ export class Run {
 
   curves(): { train: readonly TrainPoint[]; test: readonly TestPoint[] } {
     return { train: this.series.train, test: this.series.test }
+  }
+
+  /** The same for volunteers: how the run that they help goes. */
+  progress(): Progress {
+    const tested = this.series.test.at(-1)
+    return {
+      run: this.id,
+      name: this.spec.name,
+      state: this.durable.state,
+      epoch: this.epochs.progress,
+      epochs: this.spec.stop.epochs,
+      accuracy: tested?.accuracy ?? null,
+      loss: this.series.recentLoss,
+      volunteers: this.roster.crowd,
+    }
   }
 
   detail(now: number): RunDetail {

@@ -20,6 +20,12 @@ const modules = [
     // One page at first: the coordinator holds one instance a range, and an instance grows to what it needs.
     options: ['--initialMemory', '1'],
   },
+  {
+    entry: 'client/volunteer/compute/kernels/assembly/index.ts',
+    output: 'client/volunteer/compute/kernels/wasm.ts',
+    // It works in place on the memory of tfjs' WASM backend, so it may hold no data and no runtime of its own.
+    options: ['--importMemory', '--noExportMemory', '--use', 'abort='],
+  },
 ]
 
 const common = ['-O3', '--converge', '--noAssert', '--runtime', 'stub', '--enable', 'simd']

@@ -13,13 +13,15 @@ export function entry(run: string, n: number, payloadBytes: number | null = 100)
 
 /** Noise, so that no part of one payload is found in another. */
 export function payload(n: number, bytes: number): Uint8Array {
+  const words = new Uint32Array(Math.ceil(bytes / 4))
   let state = Math.imul(n + 1, 0x9e3779b1)
-  return Uint8Array.from({ length: bytes }, () => {
+  for (let i = 0; i < words.length; i++) {
     state ^= state << 13
     state ^= state >>> 17
     state ^= state << 5
-    return state & 0xff
-  })
+    words[i] = state
+  }
+  return new Uint8Array(words.buffer, 0, bytes)
 }
 
 /** What journal-appender.ts writes at this sequence number. */

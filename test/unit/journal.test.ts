@@ -1,13 +1,22 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { chmodSync, copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  copyFileSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import fc from 'fast-check'
 import Database from 'libsql'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Entry, type Journal, type StorageFault, StorageError } from '../../coordinator/journal/journal.ts'
+import { type Entry, type Journal, StorageError, type StorageFault } from '../../coordinator/journal/journal.ts'
 import { MemoryJournal } from '../../coordinator/journal/memory-journal.ts'
 import { openSqliteJournal, type SqliteJournalOptions } from '../../coordinator/journal/sqlite-journal.ts'
 import { Random, Stream } from '../../shared/random.ts'
@@ -93,7 +102,10 @@ describe('both journals', () => {
   const run = fc.nat({ max: 2 })
   const steps: fc.Arbitrary<Step[]> = fc.array(
     fc.oneof(
-      { weight: 4, arbitrary: fc.record({ step: fc.constant('append' as const), runs: fc.array(run, { maxLength: 5 }) }) },
+      {
+        weight: 4,
+        arbitrary: fc.record({ step: fc.constant('append' as const), runs: fc.array(run, { maxLength: 5 }) }),
+      },
       { weight: 3, arbitrary: fc.record({ step: fc.constant('checkpoint' as const), run, seq: fc.nat({ max: 30 }) }) },
       { weight: 2, arbitrary: fc.record({ step: fc.constant('prune' as const), run }) },
       { weight: 1, arbitrary: fc.record({ step: fc.constant('restart' as const) }) },

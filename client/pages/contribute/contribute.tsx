@@ -46,7 +46,11 @@ export function Contribute({ contribution }: { contribution: Contribution }) {
                 value={count(counts.updatesAccepted)}
                 note={counts.updatesRefused > 0 ? `${count(counts.updatesRefused)} came too late` : undefined}
               />
-              <Tile name="Examples a second" value={speed(running ? status.examplesPerSecond : null)} note={status.device ?? undefined} />
+              <Tile
+                name="Examples a second"
+                value={speed(running ? status.examplesPerSecond : null)}
+                note={status.device ?? undefined}
+              />
             </dl>
           )}
         </div>
@@ -125,12 +129,16 @@ function Facts({ contribution, running }: { contribution: Contribution; running:
       <div>
         <h2>What it uses</h2>
         <p>
-          Your graphics chip or your processor, only while this page is open. Your device may get warm, and a battery drains faster.
+          Your graphics chip or your processor, only while this page is open. Your device may get warm, and a battery
+          drains faster.
         </p>
       </div>
       <div>
         <h2>What is sent</h2>
-        <p>Results of arithmetic on public images of digits, and the name of the chip that did it. Nothing of yours is read.</p>
+        <p>
+          Results of arithmetic on public images of digits, and the name of the chip that did it. Nothing of yours is
+          read.
+        </p>
       </div>
       <div>
         <h2>What is kept</h2>

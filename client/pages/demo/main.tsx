@@ -13,7 +13,7 @@ function Snippet() {
   }
   return (
     <div class="snippet">
-      <pre tabIndex={0}>
+      <pre>
         <code>{lines}</code>
       </pre>
       {/* The clipboard exists on secure pages only. */}

@@ -43,7 +43,12 @@ function parts(logits: tf.Tensor2D, labels: tf.Tensor1D): { logProbabilities: tf
   return { logProbabilities, truth: tf.cast(tf.oneHot(labels, logits.shape[1]), 'float32') as tf.Tensor2D }
 }
 
-function sumsOf(logits: tf.Tensor2D, labels: tf.Tensor1D, logProbabilities: tf.Tensor2D, truth: tf.Tensor2D): tf.Tensor {
+function sumsOf(
+  logits: tf.Tensor2D,
+  labels: tf.Tensor1D,
+  logProbabilities: tf.Tensor2D,
+  truth: tf.Tensor2D,
+): tf.Tensor {
   const loss = tf.neg(tf.sum(tf.mul(logProbabilities, truth)))
   const hits = tf.sum(tf.cast(tf.equal(tf.argMax(logits, 1), labels), 'float32'))
   return tf.stack([loss, hits])

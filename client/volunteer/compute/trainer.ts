@@ -34,6 +34,8 @@ export async function loadTrainer(backend: Backend, description: ModelDescriptio
   let move: { gradient: tf.Tensor[]; rate: number } | null = null
   /** [2]: loss and hits so far; null before the first minibatch. */
   let sums: tf.Tensor | null = null
+  /** What `finish` hands out where the device's memory can be read in place: one array, used again. */
+  let transfer: Float32Array | null = null
 
   const addScaled = (y: tf.Tensor, x: tf.Tensor, scale: number): tf.Tensor =>
     backend.addScaled ? backend.addScaled(y, x, scale) : tf.tidy(() => tf.add(y, scale === 1 ? x : tf.mul(x, scale)))
@@ -91,8 +93,9 @@ export async function loadTrainer(backend: Backend, description: ModelDescriptio
       select(backend)
       clear()
       layout.slots.forEach((slot, i) => {
-        // A copy: tfjs keeps an array that it is given, some backends for ever, some until they first upload it.
-        const values = tf.tensor(parameters.slice(slot.offset, slot.offset + slot.size), [...slot.shape])
+        const own = parameters.subarray(slot.offset, slot.offset + slot.size)
+        // tfjs keeps an array that it is given, some backends for ever, some until they first upload it.
+        const values = tf.tensor(backend.copiesAtOnce ? own : own.slice(), [...slot.shape])
         weights[i].assign(values)
         values.dispose()
       })
@@ -147,7 +150,10 @@ export async function loadTrainer(backend: Backend, description: ModelDescriptio
       check()
       select(backend)
       if (sums === null) return { gradient: null, lossSum: 0, correct: 0 }
-      const read = await readAll(backend, [...(accrued ?? []), sums], (accrued ? size : 0) + 2)
+      const read = await readAll(backend, [...(accrued ?? []), sums], (total) => {
+        if (transfer?.length !== total) transfer = new Float32Array(total)
+        return transfer
+      })
       check()
       const [lossSum, correct] = read.subarray(read.length - 2)
       return { gradient: accrued ? read.subarray(0, size) : null, lossSum, correct }
@@ -157,7 +163,7 @@ export async function loadTrainer(backend: Backend, description: ModelDescriptio
       check()
       select(backend)
       makeMove()
-      const read = await readAll(backend, weights, size)
+      const read = await readAll(backend, weights, (total) => new Float32Array(total))
       check()
       return read
     },
@@ -180,9 +186,13 @@ async function use(backend: Backend): Promise<void> {
 }
 
 /** Several tensors' numbers in one transfer. */
-async function readAll(backend: Backend, tensors: tf.Tensor[], total: number): Promise<Float32Array> {
+async function readAll(
+  backend: Backend,
+  tensors: tf.Tensor[],
+  room: (total: number) => Float32Array,
+): Promise<Float32Array> {
   if (backend.readInto) {
-    const target = new Float32Array(total)
+    const target = room(tensors.reduce((total, tensor) => total + tensor.size, 0))
     backend.readInto(tensors, target)
     return target
   }
@@ -218,7 +228,9 @@ function expectLayout(model: tfl.Sequential, slots: readonly Slot[]): void {
   const has = model.weights.map((weight) => `${weight.originalName} [${weight.shape}]`)
   const expected = slots.map((slot) => `${slot.name} [${slot.shape}]`)
   if (has.join() !== expected.join()) {
-    throw new Error(`the topology's weights are not the layout's: expected ${expected.join(', ')}; got ${has.join(', ')}`)
+    throw new Error(
+      `the topology's weights are not the layout's: expected ${expected.join(', ')}; got ${has.join(', ')}`,
+    )
   }
 }
 

@@ -22,6 +22,8 @@ export interface Backend {
   readonly device: string
   /** True where a processor imitates a graphics device: right, but far slower than the WASM backend. */
   readonly software: boolean
+  /** Whether tfjs copies a new tensor's array at once; other backends may read it later. */
+  readonly copiesAtOnce: boolean
   /** Why the device is gone; null while it works. */
   lost(): string | null
   /** y + scale·x in one pass, into a new tensor; without it the trainer composes tfjs operations. */

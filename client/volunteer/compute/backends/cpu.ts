@@ -7,5 +7,5 @@ export async function open(): Promise<Backend> {
   const backend = (await start('cpu')) as tf.KernelBackend & { firstUse: boolean }
   // Else it advertises tfjs-node on the first tensor.
   backend.firstUse = false
-  return { name: 'cpu', device: 'CPU (JavaScript), 1 thread', software: false, lost: () => null }
+  return { name: 'cpu', device: 'CPU (JavaScript), 1 thread', software: false, copiesAtOnce: false, lost: () => null }
 }

@@ -1,6 +1,9 @@
 /** WASM with SIMD, one thread: the work horse where there is no graphics device. */
-import * as tf from '@tensorflow/tfjs-core'
+
 import { setWasmPaths } from '@tensorflow/tfjs-backend-wasm'
+import * as tf from '@tensorflow/tfjs-core'
+import { prepareHeap } from '../kernels/heap.ts'
+import { registerKernels } from '../kernels/register.ts'
 import { type Backend, type BackendOptions, start } from './backend.ts'
 
 export async function open({ wasmPath }: BackendOptions): Promise<Backend> {
@@ -8,8 +11,27 @@ export async function open({ wasmPath }: BackendOptions): Promise<Backend> {
   // Threads need a cross-origin isolated page, which a frame on somebody's site is not.
   tf.env().set('WASM_HAS_MULTITHREAD_SUPPORT', false)
   if (wasmPath !== undefined) setWasmPaths(wasmPath)
-  await withoutProcessListeners(() => start('wasm'))
-  return { name: 'wasm', device: 'WASM SIMD, 1 thread', software: false, lost: () => null }
+  registerKernels()
+  const heap = await prepareHeap(await withoutProcessListeners(() => start('wasm')))
+  return {
+    name: 'wasm',
+    device: 'WASM SIMD, 1 thread',
+    software: false,
+    copiesAtOnce: true,
+    lost: () => null,
+    addScaled(y, x, scale) {
+      const out = heap.output(y.shape)
+      heap.kernels.addScaled(heap.address(out), heap.address(y), heap.address(x), scale, y.size)
+      return tf.engine().makeTensorFromTensorInfo(out)
+    },
+    readInto(tensors, target) {
+      let at = 0
+      for (const tensor of tensors) {
+        target.set(heap.floats(tensor), at)
+        at += tensor.size
+      }
+    },
+  }
 }
 
 /** emscripten's loader makes itself Node's handler of uncaught errors, to print its own source and rethrow them. */

@@ -21,6 +21,7 @@ export async function open(): Promise<Backend> {
     name: 'webgl',
     device: `WebGL (${renderer})`,
     software: isSoftware(renderer),
+    copiesAtOnce: false,
     lost: () => (gl.isContextLost() ? 'the WebGL context was lost' : null),
   }
 }

@@ -1,5 +1,5 @@
 /** WebGPU: the browser's own, or in Node the one handed in as `gpu` (dawn.ts). */
-import * as tf from '@tensorflow/tfjs-core'
+import type * as tf from '@tensorflow/tfjs-core'
 import { type Backend, type BackendOptions, isSoftware, start } from './backend.ts'
 
 export async function open({ gpu }: BackendOptions): Promise<Backend> {
@@ -14,7 +14,9 @@ export async function open({ gpu }: BackendOptions): Promise<Backend> {
   if (!adapter) throw new Error('navigator.gpu has no adapter')
   const { vendor, architecture, device, description } = adapter.info
   const adapterName = description || device || [vendor, architecture].filter(Boolean).join(' ') || 'unnamed adapter'
-  const software = adapter.info.isFallbackAdapter === true || isSoftware(Object.values([vendor, architecture, device, description]).join(' '))
+  const software =
+    adapter.info.isFallbackAdapter === true ||
+    isSoftware(Object.values([vendor, architecture, device, description]).join(' '))
 
   // Imported only now: tfjs' module looks for navigator.gpu once, when it is loaded.
   await import('@tensorflow/tfjs-backend-webgpu')
@@ -23,5 +25,5 @@ export async function open({ gpu }: BackendOptions): Promise<Backend> {
   backend.device.lost.then(({ reason, message }) => {
     lost = `the device was lost (${reason}${message ? `: ${message}` : ''})`
   })
-  return { name: 'webgpu', device: `WebGPU (${adapterName})`, software, lost: () => lost }
+  return { name: 'webgpu', device: `WebGPU (${adapterName})`, software, copiesAtOnce: false, lost: () => lost }
 }

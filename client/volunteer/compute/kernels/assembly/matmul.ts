@@ -24,11 +24,20 @@ export function scratchBytes(): i32 {
  * 0; `lda`, `ldb`, `ldc` are the rows' lengths as stored; `scratch` is aligned to 16 bytes.
  */
 export function matmul(
-  a: usize, lda: i32, transposeA: bool,
-  b: usize, ldb: i32, transposeB: bool,
-  c: usize, ldc: i32,
-  m: i32, n: i32, k: i32,
-  accumulate: bool, bias: usize, scratch: usize,
+  a: usize,
+  lda: i32,
+  transposeA: bool,
+  b: usize,
+  ldb: i32,
+  transposeB: bool,
+  c: usize,
+  ldc: i32,
+  m: i32,
+  n: i32,
+  k: i32,
+  accumulate: bool,
+  bias: usize,
+  scratch: usize,
 ): void {
   const packedA = scratch
   const packedB = packedA + 4 * ROWS * DEPTH
@@ -72,24 +81,28 @@ export function matmul(
 }
 
 /** The address of an element of a row-major matrix. */
-// @ts-ignore: decorator
-@inline
 function cell(base: usize, row: i32, ld: i32, column: i32): usize {
   return base + ((<usize>row * <usize>ld + <usize>column) << 2)
 }
 
-// @ts-ignore: decorator
-@inline
 function step(a: v128, b: v128, sum: v128): v128 {
   return f32x4.add(sum, f32x4.mul(a, b))
 }
 
 /** One 4×8 tile of C: `start` 0 sets it, 1 adds to it, 2 begins with the bias. */
 function multiply(a: usize, b: usize, depth: i32, c: usize, ldc: i32, start: i32, bias: usize): void {
-  let c00 = f32x4.splat(0), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00, c30 = c00, c31 = c00
+  let c00 = f32x4.splat(0),
+    c01 = c00,
+    c10 = c00,
+    c11 = c00,
+    c20 = c00,
+    c21 = c00,
+    c30 = c00,
+    c31 = c00
   const end = b + <usize>depth * 32
   while (b < end) {
-    const b0 = v128.load(b), b1 = v128.load(b, 16)
+    const b0 = v128.load(b),
+      b1 = v128.load(b, 16)
     let x = v128.load_splat<f32>(a)
     c00 = step(x, b0, c00)
     c01 = step(x, b1, c01)
@@ -105,7 +118,9 @@ function multiply(a: usize, b: usize, depth: i32, c: usize, ldc: i32, start: i32
     a += 16
     b += 32
   }
-  const row1 = c + <usize>ldc * 4, row2 = row1 + <usize>ldc * 4, row3 = row2 + <usize>ldc * 4
+  const row1 = c + <usize>ldc * 4,
+    row2 = row1 + <usize>ldc * 4,
+    row3 = row2 + <usize>ldc * 4
   if (start == 1) {
     c00 = f32x4.add(c00, v128.load(c))
     c01 = f32x4.add(c01, v128.load(c, 16))
@@ -116,7 +131,8 @@ function multiply(a: usize, b: usize, depth: i32, c: usize, ldc: i32, start: i32
     c30 = f32x4.add(c30, v128.load(row3))
     c31 = f32x4.add(c31, v128.load(row3, 16))
   } else if (start == 2) {
-    const b0 = v128.load(bias), b1 = v128.load(bias, 16)
+    const b0 = v128.load(bias),
+      b1 = v128.load(bias, 16)
     c00 = f32x4.add(c00, b0)
     c01 = f32x4.add(c01, b1)
     c10 = f32x4.add(c10, b0)
@@ -155,9 +171,14 @@ function packAlong(to: usize, from: usize, ld: i32, width: i32, lines: i32, dept
     const whole = <usize>(depth & ~3) * 4
     if (left >= 4) {
       for (; p < whole; p += 16) {
-        const x0 = v128.load(s0 + p), x1 = v128.load(s1 + p), x2 = v128.load(s2 + p), x3 = v128.load(s3 + p)
-        const l0 = v128.shuffle<i32>(x0, x1, 0, 4, 1, 5), l1 = v128.shuffle<i32>(x2, x3, 0, 4, 1, 5)
-        const h0 = v128.shuffle<i32>(x0, x1, 2, 6, 3, 7), h1 = v128.shuffle<i32>(x2, x3, 2, 6, 3, 7)
+        const x0 = v128.load(s0 + p),
+          x1 = v128.load(s1 + p),
+          x2 = v128.load(s2 + p),
+          x3 = v128.load(s3 + p)
+        const l0 = v128.shuffle<i32>(x0, x1, 0, 4, 1, 5),
+          l1 = v128.shuffle<i32>(x2, x3, 0, 4, 1, 5)
+        const h0 = v128.shuffle<i32>(x0, x1, 2, 6, 3, 7),
+          h1 = v128.shuffle<i32>(x2, x3, 2, 6, 3, 7)
         v128.store(at, v128.shuffle<i64>(l0, l1, 0, 2))
         v128.store(at + pitch, v128.shuffle<i64>(l0, l1, 1, 3))
         v128.store(at + 2 * pitch, v128.shuffle<i64>(h0, h1, 0, 2))

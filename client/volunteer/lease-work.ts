@@ -1,0 +1,88 @@
+/**
+ * Computing a lease: its minibatches on a trainer, one after the other, until they are done or the time box is full.
+ *
+ * A graphics device computes behind our back: a step returns before it is done. So a few steps are let under way, then
+ * awaited, and how many is fitted to the time that they take: never more than `UNSETTLED_MS` of work, or the time box
+ * could not hold. Between minibatches the event loop gets its turn, so heartbeats, downloads and a stop pass.
+ */
+import type { Lease, Start } from '../../shared/protocol.ts'
+import type { Clock } from './clock.ts'
+import type { Trainer } from './compute/engine.ts'
+import type { Examples } from './examples.ts'
+import type { Pace } from './pace.ts'
+
+/** Work that may be under way on the device before it is awaited. */
+const UNSETTLED_MS = 100
+const UNSETTLED_STEPS = 64
+/** The event loop gets its turn at least this often, as far as minibatches allow. */
+const BREATH_EVERY_MS = 10
+
+export interface LeaseResult {
+  /** 0 in an evaluation. */
+  minibatches: number
+  examples: number
+  lossSum: number
+  correct: number
+  computeMs: number
+  /** null in an evaluation; valid until the trainer begins something else. */
+  gradient: Float32Array | null
+}
+
+export async function computeLease(
+  lease: Pick<Lease, 'kind' | 'budgetMs'>,
+  start: Pick<Start, 'localRate'>,
+  trainer: Trainer,
+  parameters: Float32Array,
+  examples: Examples,
+  clock: Clock,
+  pace: Pace | null,
+  stopping: AbortSignal,
+): Promise<LeaseResult> {
+  const startedAt = clock.now()
+  let breathedAt = startedAt
+  let settledAt = startedAt
+  let unsettled = 0
+  let settleAfter = 1
+  let stepMs = 0
+  let minibatches = 0
+  let done = 0
+  pace?.begin()
+  trainer.begin(parameters)
+  for (const { inputs, labels, count } of examples.minibatches()) {
+    const spentMs = Math.max(clock.now(), settledAt + unsettled * stepMs) - startedAt
+    if (minibatches > 0 && spentMs >= lease.budgetMs) break
+    if (lease.kind === 'gradient') trainer.step(inputs, labels, count, start.localRate)
+    else trainer.evaluate(inputs, labels, count)
+    minibatches++
+    done += count
+    unsettled++
+    if (unsettled >= settleAfter) {
+      await trainer.settled()
+      const now = clock.now()
+      stepMs = (now - settledAt) / unsettled
+      settledAt = now
+      unsettled = 0
+      settleAfter = Math.max(1, Math.min(UNSETTLED_STEPS, Math.floor(UNSETTLED_MS / stepMs)))
+    }
+    if (pace) {
+      await pace.spend(count, stopping)
+      // A paced wait is no measure of how long a step takes.
+      if (unsettled === 0) settledAt = clock.now()
+    }
+    if (clock.now() - breathedAt >= BREATH_EVERY_MS) {
+      await clock.breathe()
+      breathedAt = clock.now()
+    }
+    stopping.throwIfAborted()
+  }
+  const { gradient, lossSum, correct } = await trainer.finish()
+  const computeMs = clock.now() - startedAt
+  return {
+    minibatches: lease.kind === 'gradient' ? minibatches : 0,
+    examples: done,
+    lossSum,
+    correct,
+    computeMs,
+    gradient,
+  }
+}

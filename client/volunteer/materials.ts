@@ -1,0 +1,101 @@
+/**
+ * What a lease needs before it can be computed: the model, loaded into a trainer, and the examples. Immutable, so both
+ * are kept: decoded shards up to a bound, and the trainers of the last two models (this lease's and the next one's).
+ */
+import { z } from 'zod'
+import type { Layout } from '../../shared/layout.ts'
+import type { Topology } from '../../shared/models.ts'
+import type { Lease } from '../../shared/protocol.ts'
+import type { Shard } from '../../shared/shard.ts'
+import type { BlobCache } from './blobs.ts'
+import type { Engine, ModelDescription, Trainer } from './compute/engine.ts'
+import { Examples, unpackShard } from './examples.ts'
+import { Recent } from './recent.ts'
+import type { Session } from './session.ts'
+import { BadBlob, fetchBlob } from './transfer.ts'
+
+/** A lease that can be computed as soon as it is started. */
+export interface ReadyLease {
+  readonly lease: Lease
+  readonly model: LoadedModel
+  readonly examples: Examples
+}
+
+export interface LoadedModel {
+  readonly hash: string
+  readonly trainer: Trainer
+  /** Floats in its parameter vector. */
+  readonly size: number
+}
+
+const DECODED_SHARDS_BYTES = 96 * 1024 * 1024
+const LOADED_MODELS = 2
+
+const count = z.int().min(0)
+const modelDescription = z.object({
+  topology: z.custom<Topology>(
+    (value) => (value as Topology | null)?.class_name === 'Sequential',
+    'expected a Sequential topology',
+  ),
+  layout: z.object({
+    slots: z.array(
+      z.object({ name: z.string(), shape: z.array(count), offset: count, size: count, init: z.unknown() }),
+    ),
+    size: count,
+  }) as unknown as z.ZodType<Layout>,
+  inputShape: z.array(z.int().min(1)).min(1),
+  classes: z.int().min(1),
+}) satisfies z.ZodType<ModelDescription>
+
+export class Materials {
+  private readonly session: Session
+  private readonly cache: BlobCache
+  private readonly engine: Engine
+  private readonly shards = new Recent<string, Shard>(
+    DECODED_SHARDS_BYTES,
+    ({ inputs, labels }) => inputs.length + labels.length,
+  )
+  private readonly models = new Recent<string, LoadedModel>(
+    LOADED_MODELS,
+    () => 1,
+    ({ trainer }) => trainer.dispose(),
+  )
+
+  constructor(session: Session, cache: BlobCache, engine: Engine) {
+    this.session = session
+    this.cache = cache
+    this.engine = engine
+  }
+
+  /** `inUse`: the model that is being computed with meanwhile, whose trainer has to stay. */
+  async prepare(lease: Lease, inUse: string | null): Promise<ReadyLease> {
+    const shards: Shard[] = []
+    for (const { shard } of lease.segments) shards.push(await this.shard(shard))
+    return { lease, model: await this.model(lease.model, inUse), examples: new Examples(lease, shards) }
+  }
+
+  dispose(): void {
+    this.models.clear()
+  }
+
+  private async shard(hash: string): Promise<Shard> {
+    const known = this.shards.get(hash)
+    if (known) return known
+    const shard = await unpackShard(await fetchBlob(this.session, this.cache, hash))
+    this.shards.set(hash, shard)
+    return shard
+  }
+
+  private async model(hash: string, inUse: string | null): Promise<LoadedModel> {
+    const known = this.models.get(hash)
+    if (known) return known
+    const text = new TextDecoder().decode(await fetchBlob(this.session, this.cache, hash))
+    const description = modelDescription.safeParse(JSON.parse(text))
+    if (!description.success) throw new BadBlob(`not a model: ${description.error.issues[0]?.message}`)
+    const trainer = await this.engine.load(description.data)
+    if (inUse !== null) this.models.get(inUse)
+    const model = { hash, trainer, size: description.data.layout.size }
+    this.models.set(hash, model)
+    return model
+  }
+}

@@ -1,0 +1,63 @@
+/**
+ * The browser's Web Worker: the volunteer, driven by a page as worker-messages.ts says. Everything that computes or
+ * connects is in here, so a busy device never makes the page stutter.
+ */
+import { openBlobCache } from './blobs.ts'
+import { chooseEngine, openEngine } from './compute/engines.ts'
+import { Volunteer } from './volunteer.ts'
+import type { PageMessage, StartMessage, VolunteerStatus, WorkerMessage } from './worker-messages.ts'
+
+/** A page that shows numbers to a person needs no more than a few of them a second. */
+const STATUS_EVERY_MS = 250
+
+// Only the SIMD build is ever used, but tfjs wants to be told where all three are.
+const simd = new URL(
+  '../../node_modules/@tensorflow/tfjs-backend-wasm/dist/tfjs-backend-wasm-simd.wasm',
+  import.meta.url,
+).href
+const wasmPath = {
+  'tfjs-backend-wasm.wasm': simd,
+  'tfjs-backend-wasm-simd.wasm': simd,
+  'tfjs-backend-wasm-threaded-simd.wasm': simd,
+}
+
+const page = self as unknown as DedicatedWorkerGlobalScope
+let volunteer: Volunteer | null = null
+
+page.onmessage = ({ data }: MessageEvent<PageMessage>) => {
+  if (data.type === 'stop') volunteer?.stop()
+  else if (volunteer === null) void contribute(data)
+}
+
+async function contribute({ address, token, backend, run }: StartMessage): Promise<void> {
+  const show = atMostOften(STATUS_EVERY_MS)
+  volunteer = new Volunteer({
+    address,
+    token,
+    run,
+    cache: await openBlobCache(),
+    openEngine: () => (backend === null ? chooseEngine(undefined, { wasmPath }) : openEngine(backend, { wasmPath })),
+    onStatus: show,
+  })
+  await volunteer.run()
+}
+
+/** Posts the newest status now and then; a last one at once. */
+function atMostOften(everyMs: number): (status: VolunteerStatus) => void {
+  let newest: VolunteerStatus
+  let timer: ReturnType<typeof setTimeout> | undefined
+  let postedAt = Number.NEGATIVE_INFINITY
+  const post = () => {
+    clearTimeout(timer)
+    timer = undefined
+    postedAt = performance.now()
+    page.postMessage({ type: 'status', status: newest } satisfies WorkerMessage)
+  }
+  return (status) => {
+    newest = status
+    const last = status.state === 'stopped' || status.state === 'failed'
+    const waitMs = postedAt + everyMs - performance.now()
+    if (last || waitMs <= 0) post()
+    else timer ??= setTimeout(post, waitMs)
+  }
+}

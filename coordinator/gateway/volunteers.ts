@@ -1,0 +1,290 @@
+/**
+ * Volunteers' sockets: parse → runs → answer. Decides nothing about training. What it promises: every request gets
+ * one answer, a refusal names what was wrong, a broken promise of our own ends that connection and no other, and
+ * nobody can make it hold more than the bounds below.
+ */
+import { createHash } from 'node:crypto'
+import type { Logger } from 'pino'
+import type { Server, Socket } from 'socket.io'
+import {
+  type AnswerOf,
+  CHUNK_BYTES,
+  type DownloadRequest,
+  type EventName,
+  EVENTS,
+  type HelloRequest,
+  PROTOCOL_VERSION,
+  type Progress,
+  type Refusal,
+  refuse,
+  type RequestOf,
+  type UpdateRequest,
+  type Verdict,
+} from '../../shared/protocol.ts'
+import type { Run } from '../run/run.ts'
+import type { Runs } from '../run/runs.ts'
+import { type Identities, sameSecret } from './identities.ts'
+import { JUNK_EVENT } from './parser.ts'
+import { Uploads } from './uploads.ts'
+
+/** A lease request that finds no work is answered after at most so long; work that appears answers it at once. */
+const PARK_MS = 8_000
+/** Malformed messages a connection may send before it is ended. */
+const MALFORMED_MAX = 100
+/** Frames that may wait in a connection's send queue before further downloads are put off. */
+const SEND_QUEUE_MAX = 64
+const SEND_QUEUE_RETRY_MS = 500
+
+export interface VolunteersOptions {
+  readonly runs: Runs
+  readonly identities: Identities
+  /** Who shows it at hello is trusted: the coordinator's own volunteer. */
+  readonly trustKey: string
+  /** Where a CDN serves blobs; null: over the socket. */
+  readonly blobAddress: string | null
+  /** Something waits for runs.commit. */
+  readonly submitted: () => void
+  readonly now: () => number
+  readonly log: Logger
+}
+
+interface Session {
+  readonly socket: Socket
+  volunteer: string | null
+  malformed: number
+}
+type Answer<E extends EventName> = (reply: AnswerOf<E> | Refusal) => void
+type Handler<E extends EventName> = (session: Session, volunteer: string, request: RequestOf<E>, answer: Answer<E>) => void
+
+export class Volunteers {
+  private readonly options: VolunteersOptions
+  private readonly sessions = new Map<string, Session>()
+  private readonly uploads = new Uploads()
+  private readonly parked = new Map<string, { answer: Answer<'lease'>; until: number }>()
+  private readonly hashes = new WeakMap<Uint8Array, string>()
+  private readonly told = new Map<string, string>()
+  /** Refusals sent, by code, for /metrics. */
+  readonly refusals = new Map<string, number>()
+
+  constructor(io: Server, options: VolunteersOptions) {
+    this.options = options
+    io.on('connection', (socket) => this.connected(socket))
+  }
+
+  get connections(): number {
+    return this.sessions.size
+  }
+
+  /** Work may have appeared: those who wait for a lease are asked about again. */
+  work(): void {
+    for (const [volunteer, { answer }] of this.parked) {
+      const reply = this.options.runs.lease(volunteer, this.options.now())
+      if ('waitMs' in reply) continue
+      this.parked.delete(volunteer)
+      answer(reply)
+    }
+  }
+
+  /** Once a second: answers those who waited long enough, forgets dead uploads, tells how the runs go. */
+  tick(now: number): void {
+    this.uploads.expire(now)
+    for (const [volunteer, { answer, until }] of this.parked) {
+      if (until > now) continue
+      this.parked.delete(volunteer)
+      answer(this.options.runs.lease(volunteer, now))
+    }
+    this.tellProgress()
+  }
+
+  private connected(socket: Socket): void {
+    const session: Session = { socket, volunteer: null, malformed: 0 }
+    const { log } = this.options
+    this.on(session, 'hello', null)
+    this.on(session, 'lease', (_session, volunteer, _request, answer) => this.lease(volunteer, answer))
+    this.on(session, 'download', (_session, volunteer, request, answer) => answer(this.download(socket, volunteer, request)))
+    this.on(session, 'start', (_session, volunteer, { lease }, answer) => {
+      const start = this.options.runs.start(volunteer, lease, this.options.now())
+      answer('ok' in start ? start : { ok: true, start })
+    })
+    this.on(session, 'update', (_session, volunteer, request, answer) => this.update(volunteer, request, answer))
+    this.on(session, 'chunk', (_session, volunteer, { lease, offset, bytes }, answer) => {
+      if (bytes.length > CHUNK_BYTES) return answer(refuse('too-large', `a chunk is at most ${CHUNK_BYTES} bytes, got ${bytes.length}`))
+      const now = this.options.now()
+      const reply = this.uploads.chunk(volunteer, lease, offset, bytes, now)
+      if (reply.ok) this.options.runs.uploading(lease, now)
+      answer(reply)
+    })
+    this.on(session, 'finish', (_session, volunteer, { lease, next }, answer) => {
+      const finished = this.uploads.finish(volunteer, lease)
+      if ('ok' in finished) return answer(finished)
+      this.submit(volunteer, { ...finished.update, next }, finished.payload, answer)
+    })
+    this.on(session, 'giveBack', (_session, volunteer, request, answer) => answer(this.options.runs.giveBack(volunteer, request)))
+    socket.use(([event], next) => {
+      if (event === JUNK_EVENT) this.unasked(session, refuse('junk-frame', 'a frame that is not a Socket.IO packet'))
+      else if (!(event in EVENTS)) this.unasked(session, refuse('malformed', `there is no message "${String(event).slice(0, 40)}"`))
+      else next()
+    })
+    socket.on('disconnect', (reason) => {
+      const { volunteer } = session
+      if (volunteer === null || this.sessions.get(volunteer) !== session) return
+      this.sessions.delete(volunteer)
+      this.parked.delete(volunteer)
+      this.options.runs.bye(volunteer, this.options.now())
+      log.info({ volunteer, reason }, 'volunteer gone')
+    })
+  }
+
+  /** Wires one event: schema, identity, one answer, and our own faults kept to this connection. */
+  private on<E extends EventName>(session: Session, event: E, handler: Handler<E> | null): void {
+    session.socket.on(event as string, (message: unknown, acknowledge: unknown) => {
+      if (typeof acknowledge !== 'function') {
+        return this.unasked(session, refuse('malformed', `"${event}" wants an acknowledgement`))
+      }
+      const answer: Answer<E> = (reply) => {
+        if ('code' in reply) this.count(reply)
+        acknowledge(reply)
+      }
+      const parsed = EVENTS[event].request.safeParse(message)
+      if (!parsed.success) {
+        const { path, message: problem } = parsed.error.issues[0]
+        answer(refuse('malformed', `"${event}"${path.length === 0 ? '' : `, field ${path.join('.')}`}: ${problem}`))
+        return this.tolerate(session)
+      }
+      try {
+        if (handler === null) return this.hello(session, parsed.data as HelloRequest, answer as Answer<'hello'>)
+        if (session.volunteer === null) return answer(refuse('hello-first', `say hello before "${event}"`))
+        handler(session, session.volunteer, parsed.data as RequestOf<E>, answer)
+      } catch (error) {
+        this.options.log.error({ err: error, event, volunteer: session.volunteer }, 'invariant broken while answering a volunteer')
+        answer(refuse('internal', 'the coordinator made a mistake; the connection ends, come back', 1_000))
+        session.socket.disconnect(true)
+      }
+    })
+  }
+
+  private hello(session: Session, request: HelloRequest, answer: Answer<'hello'>): void {
+    const { runs, identities, now, trustKey, blobAddress, log } = this.options
+    if (request.protocol !== PROTOCOL_VERSION) {
+      return answer(refuse('protocol-version', `this coordinator speaks version ${PROTOCOL_VERSION}, got ${request.protocol}; reload the page`))
+    }
+    const person = request.token === undefined ? identities.newcomer() : identities.identify(request.token)
+    if (person === null) return answer(refuse('bad-token', 'this identity is not of this coordinator; say hello without it', 0))
+    if (request.trustKey !== undefined && !sameSecret(request.trustKey, trustKey)) {
+      return answer(refuse('bad-token', 'the trust key is wrong', 60_000))
+    }
+    const volunteer = `${person}-${request.instance}`
+    const trusted = request.trustKey !== undefined
+    const { backend, device, run } = request
+    if (session.volunteer !== null && session.volunteer !== volunteer) {
+      return answer(refuse('malformed', 'this connection has said hello as somebody else'))
+    }
+    const refusal = runs.hello({ volunteer, backend, device, trusted }, run, now())
+    if (refusal !== null) return answer(refusal)
+    // The same tab on a new connection: the old one is dead, whether its socket knows it or not.
+    const before = this.sessions.get(volunteer)
+    this.sessions.set(volunteer, session)
+    session.volunteer = volunteer
+    if (before !== undefined && before !== session) before.socket.disconnect(true)
+    log.info({ volunteer, backend, device, trusted }, 'volunteer joined')
+    answer({ ok: true, volunteer, token: identities.token(person), trusted, blobAddress })
+    this.told.delete(volunteer)
+  }
+
+  private lease(volunteer: string, answer: Answer<'lease'>): void {
+    const now = this.options.now()
+    const reply = this.options.runs.lease(volunteer, now)
+    if (!('waitMs' in reply)) return answer(reply)
+    const before = this.parked.get(volunteer)
+    this.parked.set(volunteer, { answer, until: now + PARK_MS })
+    before?.answer(reply)
+  }
+
+  private download(socket: Socket, volunteer: string, { blob, offset }: DownloadRequest): AnswerOf<'download'> | Refusal {
+    const { runs } = this.options
+    const run = 'run' in blob ? runs.get(blob.run) : runs.runOf(volunteer)
+    if ('run' in blob && run === undefined) return refuse('run-unknown', `there is no run ${blob.run}`)
+    const bytes = 'hash' in blob ? runs.blob(blob.hash) : run!.versions.bytes(blob.version)
+    if (bytes === null) {
+      if ('hash' in blob) return refuse('blob-unknown', `there is no blob ${blob.hash}`)
+      const newest = run!.parameters.version
+      return blob.version > newest
+        ? refuse('version-unknown', `there is no version ${blob.version}; the newest is ${newest}`)
+        : refuse('version-gone', `version ${blob.version} is no longer kept; the newest is ${newest}`)
+    }
+    if (offset >= bytes.length) return refuse('malformed', `the blob has ${bytes.length} bytes, asked from ${offset}`)
+    // Who asks faster than it reads would fill our memory.
+    const queued = (socket.conn as unknown as { writeBuffer: unknown[] }).writeBuffer.length
+    if (queued > SEND_QUEUE_MAX) return refuse('rate-limited', 'read what was sent before asking for more', SEND_QUEUE_RETRY_MS)
+    const chunk = bytes.subarray(offset, offset + CHUNK_BYTES)
+    if (run !== undefined) run.bytesDown += chunk.length
+    return { ok: true, size: bytes.length, hash: this.hash(bytes), bytes: chunk }
+  }
+
+  private update(volunteer: string, request: UpdateRequest, answer: Answer<'update'>): void {
+    const { payload, ...update } = request
+    if (payload !== undefined && payload.length > CHUNK_BYTES) {
+      return answer(refuse('too-large', `an update of more than ${CHUNK_BYTES} bytes is announced first, got ${payload.length} bytes`))
+    }
+    if (payload !== undefined && payload.length !== request.size) {
+      return answer(refuse('wrong-length', `the update says ${request.size} bytes and brings ${payload.length}`))
+    }
+    if (payload !== undefined || request.size === 0) return this.submit(volunteer, update, payload ?? new Uint8Array(0), answer)
+    const now = this.options.now()
+    const refusal = this.options.runs.announce(volunteer, update, now)
+    if (refusal !== null) return answer(refusal)
+    const opened = this.uploads.open(volunteer, update, now)
+    answer(opened.ok ? { ok: true, verdict: 'send', offset: opened.offset } : opened)
+  }
+
+  private submit(volunteer: string, update: UpdateRequest, payload: Uint8Array, answer: (verdict: Verdict | Refusal) => void): void {
+    this.options.runs.submit(volunteer, update, payload, this.options.now(), (verdict) => {
+      const again = 'code' in verdict && verdict.next === 'retry'
+      if (!again) this.uploads.close(update.lease)
+      answer(verdict)
+    })
+    this.options.submitted()
+  }
+
+  /** Answers a message that nobody can acknowledge. */
+  private unasked(session: Session, refusal: Refusal): void {
+    this.count(refusal)
+    session.socket.emit('refused', refusal)
+    this.tolerate(session)
+  }
+
+  private tolerate(session: Session): void {
+    if (++session.malformed >= MALFORMED_MAX) session.socket.disconnect(true)
+  }
+
+  private count({ code }: Refusal): void {
+    this.refusals.set(code, (this.refusals.get(code) ?? 0) + 1)
+  }
+
+  private hash(bytes: Uint8Array): string {
+    let hash = this.hashes.get(bytes)
+    if (hash === undefined) {
+      hash = createHash('sha256').update(bytes).digest('hex')
+      this.hashes.set(bytes, hash)
+    }
+    return hash
+  }
+
+  private tellProgress(): void {
+    const texts = new Map<Run, { progress: Progress; text: string }>()
+    for (const [volunteer, { socket }] of this.sessions) {
+      const run = this.options.runs.runOf(volunteer)
+      if (run === undefined) continue
+      let told = texts.get(run)
+      if (told === undefined) {
+        const progress = run.progress()
+        told = { progress, text: JSON.stringify(progress) }
+        texts.set(run, told)
+      }
+      if (this.told.get(volunteer) === told.text) continue
+      this.told.set(volunteer, told.text)
+      socket.emit('progress', told.progress)
+    }
+    for (const volunteer of this.told.keys()) if (!this.sessions.has(volunteer)) this.told.delete(volunteer)
+  }
+}

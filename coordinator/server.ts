@@ -1,0 +1,173 @@
+/**
+ * Builds the parts, joins them and holds the one timer. Nothing listens before `startServer` is called, and `close`
+ * leaves nothing behind: a test starts a real coordinator on port 0 and drops it.
+ */
+import { createHash, randomBytes } from 'node:crypto'
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { type Logger, pino } from 'pino'
+import type { Registry } from 'prom-client'
+import { Server } from 'socket.io'
+import type { RunSpec } from '../shared/run-spec.ts'
+import { MAX_FRAME_BYTES } from '../shared/protocol.ts'
+import type { Dataset } from './datasets/dataset.ts'
+import { openDataset } from './datasets/datasets.ts'
+import { Events } from './gateway/events.ts'
+import { openHttp } from './gateway/http.ts'
+import { Identities } from './gateway/identities.ts'
+import { openMetrics } from './gateway/metrics.ts'
+import { parser } from './gateway/parser.ts'
+import { Volunteers } from './gateway/volunteers.ts'
+import type { Journal } from './journal/journal.ts'
+import { openSqliteJournal } from './journal/sqlite-journal.ts'
+import { Runs } from './run/runs.ts'
+import { OwnVolunteer } from './own-volunteer.ts'
+
+const TICK_MS = 1_000
+/** A volunteer that is silent so long is gone; it comes back as itself. */
+const PING_INTERVAL_MS = 20_000
+const PING_TIMEOUT_MS = 20_000
+/** The operator's details of a run go to open consoles at most so often. */
+const DETAILS_MS = 1_000
+
+export interface ServerOptions {
+  /** 0 takes any free port. */
+  readonly port: number
+  readonly host?: string
+  readonly dataFolder: string
+  /** Starts the coordinator's own trusted volunteer, which evaluates; without one no evaluation is ever done. */
+  readonly ownVolunteer?: boolean
+  /** Address under which a CDN serves `/blobs`. */
+  readonly blobAddress?: string | null
+  readonly pagesFolder?: string
+  readonly log?: Logger
+  /** Another journal, dataset or clock than the real ones, for tests. */
+  readonly journal?: Journal
+  readonly openDataset?: (spec: RunSpec['dataset']) => Dataset
+  readonly now?: () => number
+}
+
+export interface RunningServer {
+  readonly url: string
+  /** The operator token. */
+  readonly token: string
+  readonly trustKey: string
+  readonly runs: Runs
+  close(): Promise<void>
+}
+
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  const log = options.log ?? pino({ level: 'silent' })
+  const now = options.now ?? Date.now
+  mkdirSync(options.dataFolder, { recursive: true })
+  const journal = options.journal ?? openSqliteJournal(join(options.dataFolder, 'journal.sqlite'))
+  const token = operatorToken(options.dataFolder)
+  const trustKey = randomBytes(24).toString('hex')
+  const events = new Events()
+  let volunteers: Volunteers | null = null
+  const runs = new Runs({
+    journal,
+    openDataset: options.openDataset ?? openDataset,
+    blob: (bytes) => ({ hash: createHash('sha256').update(bytes).digest('hex'), bytes }),
+    boot: randomBytes(4).toString('hex'),
+    listener: {
+      work: () => volunteers?.work(),
+      event: (event) => events.send(event),
+      warn: (message, details) => log.warn(details, message),
+    },
+  })
+  runs.recover(now())
+
+  let registry: Registry | null = null
+  const app = await openHttp({
+    runs,
+    events,
+    token,
+    now,
+    log,
+    pagesFolder: options.pagesFolder ?? fileURLToPath(new URL('../dist', import.meta.url)),
+    registry: () => registry!,
+  })
+  const io = new Server(app.server, {
+    parser,
+    transports: ['websocket'],
+    perMessageDeflate: false,
+    httpCompression: false,
+    serveClient: false,
+    maxHttpBufferSize: MAX_FRAME_BYTES,
+    pingInterval: PING_INTERVAL_MS,
+    pingTimeout: PING_TIMEOUT_MS,
+    // A volunteer computes for whatever page it stands on; it carries no cookie and no operator's rights.
+    cors: { origin: '*' },
+  })
+  let committing = false
+  const commitSoon = () => {
+    if (committing || !runs.pending) return
+    committing = true
+    // After the socket messages that are already here: they share one transaction and one fsync.
+    setImmediate(() => {
+      committing = false
+      runs.commit(now())
+    })
+  }
+  volunteers = new Volunteers(io, {
+    runs,
+    identities: new Identities(journal),
+    trustKey,
+    blobAddress: options.blobAddress ?? null,
+    submitted: commitSoon,
+    now,
+    log,
+  })
+  registry = openMetrics(runs, volunteers, now)
+
+  const timer = setInterval(() => {
+    const at = now()
+    runs.expire(at)
+    volunteers.tick(at)
+    events.tick(at)
+    if (events.size > 0) for (const run of runs.list()) events.send({ type: 'run', run: run.detail(at) })
+  }, Math.min(TICK_MS, DETAILS_MS))
+
+  try {
+    await app.listen({ port: options.port, host: options.host ?? '::' })
+  } catch (error) {
+    clearInterval(timer)
+    journal.close()
+    throw error
+  }
+  const { port } = app.server.address() as AddressInfo
+  const url = `http://localhost:${port}`
+  const own = options.ownVolunteer === false ? null : new OwnVolunteer(url, trustKey, log)
+  log.info({ port, runs: runs.list().length }, 'coordinator up')
+
+  return {
+    url,
+    token,
+    trustKey,
+    runs,
+    async close() {
+      clearInterval(timer)
+      await own?.close()
+      if (runs.pending) runs.commit(now())
+      events.close()
+      await io.close()
+      await app.close()
+      runs.close()
+      journal.close()
+      log.info('coordinator down')
+    },
+  }
+}
+
+/** The operator's token, made once and kept in the data folder, readable by its owner only. */
+function operatorToken(folder: string): string {
+  const path = join(folder, 'operator-token')
+  if (existsSync(path)) return readFileSync(path, 'utf8').trim()
+  const token = randomBytes(24).toString('hex')
+  writeFileSync(path, `${token}\n`, { mode: 0o600 })
+  chmodSync(path, 0o600)
+  return token
+}

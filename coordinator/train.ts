@@ -1,0 +1,163 @@
+/**
+ * `npm run train -- <spec.json>`: a coordinator on a free port, local volunteers, a progress bar, and the model in a
+ * folder when the spec's stop rule is met. Ctrl-C leaves a run that the same command with the same --data goes on with.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { basename, join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { isDeepStrictEqual } from 'node:util'
+import { cac } from 'cac'
+import { SingleBar } from 'cli-progress'
+import type { RunDetail } from '../shared/api.ts'
+import { parseRunSpec, type RunSpec } from '../shared/run-spec.ts'
+import { layersModel, safetensors } from './journal/export.ts'
+import type { Run } from './run/run.ts'
+import { type RunningServer, startServer } from './server.ts'
+
+interface Options {
+  volunteers: number
+  pace?: number
+  backend: string
+  data?: string
+  json?: boolean
+}
+
+const REFRESH_MS = 250
+/** Polling for the end costs nothing; the volunteers compute in processes of their own. */
+const VOLUNTEER = fileURLToPath(new URL('../client/volunteer/headless.ts', import.meta.url))
+
+const cli = cac('npm run train --')
+cli
+  .command('<spec>', 'Train what a RunSpec file says, on this machine')
+  .option('--volunteers <n>', 'Local volunteers', { default: Math.max(1, availableParallelism() - 1) })
+  .option('--pace <examples>', 'Examples per second of each volunteer, at most')
+  .option('--backend <name>', "The volunteers' backend: wasm, cpu, webgpu", { default: 'wasm' })
+  .option('--data <folder>', 'Where the run lives; a run that is there already goes on')
+  .option('--json', 'Print one JSON object as the last line')
+  .action((file: string, options: Options) => train(file, options))
+cli.help()
+cli.parse(process.argv, { run: false })
+if (cli.matchedCommand === undefined && !cli.options.help) {
+  cli.outputHelp()
+  process.exit(2)
+}
+Promise.resolve(cli.runMatchedCommand()).catch((error: unknown) => {
+  fail(error instanceof Error ? error.message : String(error))
+})
+
+async function train(file: string, options: Options): Promise<void> {
+  const spec = readSpec(file)
+  const started = new Date().toISOString().replace(/[:.]/g, '-')
+  const folder = resolve(options.data ?? join('data', `${basename(file, '.json')}-${started}`))
+  const server = await startServer({ port: 0, dataFolder: folder })
+  const run = resumeOrCreate(server, spec)
+  const volunteers = startVolunteers(server, run, options)
+  const stop = async () => {
+    for (const volunteer of volunteers) volunteer.kill('SIGTERM')
+    await server.close()
+  }
+  process.once('SIGINT', () => {
+    bar.stop()
+    console.error(`\nInterrupted. To go on: npm run train -- ${file} --data ${folder}`)
+    void stop().then(() => process.exit(130))
+  })
+
+  const bar = new SingleBar({
+    format: '{bar} epoch {epoch}/{epochs}  loss {loss}  test {accuracy}  {speed} examples/s  ETA {eta_formatted}',
+    etaBuffer: 200,
+    hideCursor: true,
+    noTTYOutput: !options.json,
+    notTTYSchedule: 10_000,
+    stream: process.stderr,
+  })
+  bar.start(1000, 0, shown(run.detail(Date.now())))
+  await new Promise<void>((done) => {
+    const timer = setInterval(() => {
+      const detail = run.detail(Date.now())
+      bar.update(Math.floor((1000 * detail.epoch) / detail.epochs), shown(detail))
+      if (!run.settled) return
+      clearInterval(timer)
+      done()
+    }, REFRESH_MS)
+  })
+  bar.stop()
+  const detail = run.detail(Date.now())
+  const modelPath = writeModel(run, folder)
+  await stop()
+  report(detail, modelPath, options.json === true)
+  process.exit(detail.state === 'finished' ? 0 : 1)
+}
+
+function readSpec(file: string): RunSpec {
+  let value: unknown
+  try {
+    value = JSON.parse(readFileSync(file, 'utf8'))
+  } catch (error) {
+    fail(`${file} is not a RunSpec: ${(error as Error).message}`)
+  }
+  const parsed = parseRunSpec(value)
+  if (!parsed.ok) fail(`${file} cannot run:\n${parsed.problems.map(({ field, message }) => `  ${field}: ${message}`).join('\n')}`)
+  return parsed.spec
+}
+
+/** The run of this spec that the folder holds, going on where it was; else a new one. */
+function resumeOrCreate({ runs }: RunningServer, spec: RunSpec): Run {
+  const found = runs.list().find((run) => isDeepStrictEqual(run.spec, spec) && run.state !== 'failed')
+  if (found !== undefined) {
+    if (found.state === 'paused') runs.move(found, 'running', null, Date.now())
+    console.error(`Going on with run ${found.id} at epoch ${found.detail(Date.now()).epoch.toFixed(2)}.`)
+    return found
+  }
+  return runs.get(runs.create(`r${Date.now().toString(36)}`, spec, Date.now()).run)!
+}
+
+function startVolunteers(server: RunningServer, run: Run, { volunteers, pace, backend }: Options): ChildProcess[] {
+  const paced = pace === undefined ? [] : ['--pace', String(pace)]
+  return Array.from({ length: volunteers }, () =>
+    spawn(process.execPath, ['--import', 'tsx', VOLUNTEER, server.url, '--backend', backend, '--run', run.id, ...paced], {
+      stdio: ['ignore', 'ignore', 'inherit'],
+    }),
+  )
+}
+
+function shown({ epoch, epochs, trainLoss, testAccuracy, examplesPerSecond }: RunDetail): object {
+  return {
+    epoch: epoch.toFixed(2),
+    epochs,
+    loss: trainLoss?.toFixed(4) ?? '-',
+    accuracy: testAccuracy === null ? '-' : `${(100 * testAccuracy).toFixed(2)} %`,
+    speed: Math.round(examplesPerSecond),
+  }
+}
+
+function writeModel(run: Run, folder: string): string {
+  const target = join(folder, 'model')
+  mkdirSync(target, { recursive: true })
+  const { topology, layout } = run.model
+  const parameters = run.parameters.snapshot()
+  const { json, weights } = layersModel(topology, layout, parameters)
+  writeFileSync(join(target, 'model.json'), json)
+  writeFileSync(join(target, 'model.weights.bin'), weights)
+  writeFileSync(join(target, 'model.safetensors'), safetensors(layout, parameters))
+  return join(target, 'model.json')
+}
+
+function report(detail: RunDetail, modelPath: string, json: boolean): void {
+  const { run, testAccuracy, testLoss, trainLoss, epoch: epochs, versions, examples } = detail
+  const { updatesAccepted, updatesRefused, meanStaleness, bytesUp, bytesDown, seconds, examplesPerSecond } = detail
+  const counts = { updatesAccepted, updatesRefused, meanStaleness, bytesUp, bytesDown, seconds, examplesPerSecond }
+  if (json) {
+    console.log(JSON.stringify({ run, testAccuracy, testLoss, trainLoss, epochs, versions, examples, ...counts, modelPath }))
+    return
+  }
+  const accuracy = testAccuracy === null ? 'not tested' : `${(100 * testAccuracy).toFixed(2)} % of the test examples right`
+  console.log(`\n${detail.state}: ${accuracy}, ${examples} examples in ${seconds.toFixed(0)} s, ${versions} versions\nmodel: ${modelPath}`)
+}
+
+function fail(message: string): never {
+  console.error(`crowdgrad: ${message}`)
+  process.exit(1)
+}
+

@@ -1,0 +1,82 @@
+/**
+ * A compute engine small enough to check by eye: softmax regression (one kernel, one bias) in plain float64 loops. It
+ * lets the volunteer be tested without a compute backend, against values that a test can work out.
+ */
+import type { Engine, ModelDescription, Trainer } from '../../client/volunteer/compute/engine.ts'
+
+export class SoftmaxEngine implements Engine {
+  readonly backend = 'cpu'
+  readonly device = 'plain loops'
+  closed = false
+  /** Called at each step; a test's clock may move on here. */
+  private readonly onStep: () => void
+
+  constructor(onStep: () => void = () => {}) {
+    this.onStep = onStep
+  }
+
+  async load(model: ModelDescription): Promise<Trainer> {
+    return softmaxTrainer(model, this.onStep)
+  }
+
+  async close(): Promise<void> {
+    this.closed = true
+  }
+}
+
+export function softmaxTrainer({ layout, inputShape, classes }: ModelDescription, onStep: () => void = () => {}): Trainer {
+  const features = inputShape.reduce((product, dimension) => product * dimension, 1)
+  let replica = new Float64Array(layout.size)
+  let accrued = new Float64Array(layout.size)
+  let steps = 0
+  let lossSum = 0
+  let correct = 0
+
+  /** Adds to loss and hits, and returns the gradient of the mean loss. */
+  function observe(inputs: Float32Array, labels: Uint8Array, count: number): Float64Array {
+    const gradient = new Float64Array(layout.size)
+    for (let i = 0; i < count; i++) {
+      const logits = Array.from({ length: classes }, (_, c) => {
+        let sum = replica[features * classes + c]
+        for (let f = 0; f < features; f++) sum += inputs[i * features + f] * replica[f * classes + c]
+        return sum
+      })
+      const top = Math.max(...logits)
+      const total = logits.reduce((sum, logit) => sum + Math.exp(logit - top), 0)
+      lossSum += Math.log(total) - (logits[labels[i]] - top)
+      if (logits.indexOf(top) === labels[i]) correct++
+      for (let c = 0; c < classes; c++) {
+        const slope = (Math.exp(logits[c] - top) / total - (c === labels[i] ? 1 : 0)) / count
+        for (let f = 0; f < features; f++) gradient[f * classes + c] += slope * inputs[i * features + f]
+        gradient[features * classes + c] += slope
+      }
+    }
+    return gradient
+  }
+
+  return {
+    begin(parameters) {
+      replica = Float64Array.from(parameters)
+      accrued = new Float64Array(layout.size)
+      steps = 0
+      lossSum = 0
+      correct = 0
+    },
+    step(inputs, labels, count, localRate) {
+      onStep()
+      steps++
+      observe(inputs, labels, count).forEach((slope, i) => {
+        accrued[i] += slope
+        replica[i] -= localRate * slope
+      })
+    },
+    evaluate(inputs, labels, count) {
+      onStep()
+      observe(inputs, labels, count)
+    },
+    settled: async () => {},
+    finish: async () => ({ gradient: steps > 0 ? Float32Array.from(accrued) : null, lossSum, correct }),
+    replica: async () => Float32Array.from(replica),
+    dispose() {},
+  }
+}

@@ -1,0 +1,144 @@
+import { createHash } from 'node:crypto'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { gunzipSync } from 'node:zlib'
+import { describe, expect, test } from 'vitest'
+import { openDataset, SHARD_EXAMPLES } from '../../coordinator/datasets/datasets.ts'
+import { parseIdx } from '../../coordinator/datasets/idx.ts'
+import { mnistFolder, readMnist } from '../../coordinator/datasets/mnist.ts'
+import type { RunSpec } from '../../shared/run-spec.ts'
+import { decodeShard } from '../../shared/shard.ts'
+
+const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex')
+
+describe('IDX', () => {
+  const idx = (...bytes: number[]) => Uint8Array.from(bytes)
+
+  test('gives dimensions and elements, also of a view that does not begin at 0', () => {
+    const file = idx(99, 0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6).subarray(1)
+    expect(parseIdx(file, 'f')).toEqual({ dimensions: [2, 3], bytes: idx(1, 2, 3, 4, 5, 6) })
+    expect(parseIdx(idx(0, 0, 8, 1, 0, 0, 1, 0, ...new Array(256).fill(7)), 'f').dimensions).toEqual([256])
+    expect(parseIdx(idx(0, 0, 8, 1, 0, 0, 0, 0), 'f').bytes).toHaveLength(0)
+  })
+
+  test.each([
+    ['too short', idx(0, 0, 8), 'expected at least 4 bytes, got 3'],
+    ['another magic', idx(80, 75, 3, 4), 'expected it to begin with two zero bytes, got 80 and 75'],
+    ['compressed', idx(0x1f, 0x8b, 8, 0), 'gzip-compressed: unpack it first'],
+    ['floats', idx(0, 0, 0x0d, 1, 0, 0, 0, 1, 0, 0, 0, 0), 'expected element type 8 (unsigned byte), got 13'],
+    ['rank 0', idx(0, 0, 8, 0), 'rank 0 is not possible'],
+    ['a cut header', idx(0, 0, 8, 3, 0, 0, 0, 1), 'rank 3 is not possible in 8 bytes'],
+    ['a byte too few', idx(0, 0, 8, 1, 0, 0, 0, 3, 1, 2), 'expected 11 bytes for dimensions 3, got 10'],
+    [
+      'a byte too many',
+      idx(0, 0, 8, 2, 0, 0, 0, 1, 0, 0, 0, 1, 1, 2),
+      'expected 13 bytes for dimensions 1 × 1, got 14',
+    ],
+  ])('refuses %s, naming the file and what was expected', (_, file, message) => {
+    expect(() => parseIdx(file, 'digits.idx')).toThrow('digits.idx')
+    expect(() => parseIdx(file, 'digits.idx')).toThrow(message)
+  })
+})
+
+describe('MNIST', () => {
+  test.each([
+    ['train-images-idx3-ubyte', '6bbc9ace898e44ae57da46a324031adb'],
+    ['train-labels-idx1-ubyte', 'a25bea736e30d166cdddb491f175f624'],
+    ['t10k-images-idx3-ubyte', '2646ac647ad5339dbf082846283269ea'],
+    ['t10k-labels-idx1-ubyte', '27ae3e4e09519cfbb04c329615203637'],
+  ])('%s is the original file', (name, md5) => {
+    expect(
+      createHash('md5')
+        .update(readFileSync(join(mnistFolder(), name)))
+        .digest('hex'),
+    ).toBe(md5)
+  })
+
+  test('has the known counts, labels and mean pixel', () => {
+    const { train, test } = readMnist()
+    expect([train.count, test.count, train.labels.length, test.labels.length]).toEqual([60000, 10000, 60000, 10000])
+    expect([...train.labels.subarray(0, 10)]).toEqual([5, 0, 4, 1, 9, 2, 1, 3, 1, 4])
+    expect([...test.labels.subarray(0, 5)]).toEqual([7, 2, 1, 0, 4])
+    let sum = 0
+    for (const pixel of train.inputs) sum += pixel
+    expect(sum / 255 / train.inputs.length).toBeCloseTo(0.1306604763, 10)
+  })
+
+  test('files that are missing or of another size are named', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'crowdgrad-mnist-'))
+    try {
+      expect(() => readMnist(folder)).toThrow(`cannot read ${join(folder, 'train-images-idx3-ubyte')}`)
+      mkdirSync(join(folder, 'small'))
+      const small = Uint8Array.of(0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 5)
+      writeFileSync(join(folder, 'small', 'train-images-idx3-ubyte'), small)
+      expect(() => readMnist(join(folder, 'small'))).toThrow('expected 60000 × 28 × 28 bytes, got 1 × 1 × 1')
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  })
+})
+
+describe('a dataset', () => {
+  test('is cut into shards that hold every example in order', () => {
+    const mnist = readMnist()
+    const dataset = openDataset({ name: 'mnist' })
+    expect(dataset).toMatchObject({ name: 'mnist', inputShape: [28, 28, 1], classes: 10 })
+    expect([dataset.train.examples, dataset.train.shards, dataset.test.shards]).toEqual([60000, 60, 10])
+    for (const [split, all] of [
+      [dataset.train, mnist.train],
+      [dataset.test, mnist.test],
+    ] as const) {
+      for (const index of [0, 7, split.shards - 1]) {
+        const { hash, bytes } = split.shard(index)
+        expect(hash).toBe(sha256(bytes))
+        const shard = decodeShard(gunzipSync(bytes))
+        expect([shard.examples, ...shard.inputShape]).toEqual([1000, 28, 28, 1])
+        const from = index * SHARD_EXAMPLES
+        expect(Buffer.compare(shard.inputs, all.inputs.subarray(from * 784, (from + 1000) * 784))).toBe(0)
+        expect(Buffer.compare(shard.labels, all.labels.subarray(from, from + 1000))).toBe(0)
+      }
+    }
+  })
+
+  test('can be a part of all examples; the last shard is shorter', () => {
+    const { train, test } = openDataset({ name: 'mnist', train: 2300, test: 1 })
+    expect([train.examples, train.shards, test.examples, test.shards]).toEqual([2300, 3, 1, 1])
+    expect(decodeShard(gunzipSync(train.shard(2).bytes)).examples).toBe(300)
+    expect([...decodeShard(gunzipSync(test.shard(0).bytes)).labels]).toEqual([7])
+    expect(train.shard(0).hash).toBe(openDataset({ name: 'mnist' }).train.shard(0).hash)
+  })
+
+  test('its shards have the same bytes every time and everywhere, and are made once', () => {
+    const { train } = openDataset({ name: 'mnist' })
+    const again = openDataset({ name: 'mnist' }).train
+    expect(train.shard(3)).toBe(train.shard(3))
+    expect(again.shard(3).hash).toBe(train.shard(3).hash)
+    expect(train.shard(3).hash).not.toBe(train.shard(4).hash)
+    // What they hold is fixed for ever. How it is compressed may change with Node's zlib, and then caches are cold once.
+    expect(sha256(gunzipSync(train.shard(0).bytes))).toBe(
+      'f8a58564b708d8565bf46bbd1e588dcb6d3a092a42d45ecef28e5e4a5c0085ef',
+    )
+    // No time, no name of a file, no operating system in the header.
+    expect([...train.shard(0).bytes.subarray(0, 10)]).toEqual([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255])
+    expect(train.shard(0).bytes.length).toBeLessThan(200_000)
+    expect(train.shard(0).bytes.buffer.byteLength).toBe(train.shard(0).bytes.length)
+  })
+
+  test('an unknown name and more examples than exist are refused, saying what there is', () => {
+    const open = (dataset: object) => () => openDataset(dataset as RunSpec['dataset'])
+    expect(open({ name: 'mnits' })).toThrow('there is no dataset mnits: expected one of mnist')
+    expect(open({ name: 'constructor' })).toThrow('there is no dataset constructor')
+    expect(open({ name: 'mnist', train: 60001 })).toThrow('mnist has 60000 training examples')
+    expect(open({ name: 'mnist', test: 10001 })).toThrow('expected a number from 1 to that, got 10001')
+    expect(open({ name: 'mnist', test: 0 })).toThrow('mnist has 10000 test examples')
+    expect(open({ name: 'mnist', test: 1.5 })).toThrow('got 1.5')
+  })
+
+  test('a shard that does not exist is a fault of the caller', () => {
+    const { test: split } = openDataset({ name: 'mnist' })
+    for (const index of [-1, 10, 0.5, Number.NaN]) {
+      expect(() => split.shard(index)).toThrow('invariant: dataset mnist has test shards 0 to 9')
+    }
+  })
+})

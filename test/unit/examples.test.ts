@@ -1,0 +1,94 @@
+import { gzipSync } from 'node:zlib'
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { Examples, unpackShard } from '../../client/volunteer/examples.ts'
+import { Random, Stream } from '../../shared/random.ts'
+import { encodeShard, type Shard } from '../../shared/shard.ts'
+
+/** Every input byte and label tells which shard and example it is of. */
+function shardOf(index: number, examples: number, inputShape = [2, 1]): Shard {
+  const features = inputShape.reduce((product, dimension) => product * dimension, 1)
+  return {
+    examples,
+    inputShape,
+    inputs: Uint8Array.from({ length: examples * features }, (_, i) => (7 * index + i) & 255),
+    labels: Uint8Array.from({ length: examples }, (_, i) => (3 * index + i) & 255),
+  }
+}
+
+const segments = fc.array(
+  fc
+    .record({
+      shardIndex: fc.integer({ min: 0, max: 4 }),
+      epoch: fc.integer({ min: 0, max: 3 }),
+      examples: fc.integer({ min: 1, max: 40 }),
+      a: fc.nat(),
+      b: fc.nat(),
+    })
+    .map(({ shardIndex, epoch, examples, a, b }) => {
+      const [from, to] = [a % (examples + 1), b % (examples + 1)].sort((x, y) => x - y)
+      return { segment: { shard: '0'.repeat(64), shardIndex, epoch, from, to }, shard: shardOf(shardIndex, examples) }
+    }),
+  { minLength: 1, maxLength: 5 },
+)
+
+describe('the examples of a lease', () => {
+  test.each(['gradient', 'evaluate'] as const)('come in the order that a plain reference gives (%s)', (kind) => {
+    fc.assert(
+      fc.property(segments, fc.integer({ min: 1, max: 17 }), fc.integer({ min: 0, max: 9 }), (parts, batchSize, seed) => {
+        const reference = parts.flatMap(({ segment, shard }) => {
+          const order = new Random(seed, Stream.shuffle, segment.epoch, segment.shardIndex).permutation(shard.examples)
+          const positions = Array.from({ length: segment.to - segment.from }, (_, i) => segment.from + i)
+          return positions.map((position) => {
+            const example = kind === 'gradient' ? order[position] : position
+            return {
+              inputs: [...shard.inputs.subarray(2 * example, 2 * example + 2)].map((byte) => Math.fround(byte / 255)),
+              label: shard.labels[example],
+            }
+          })
+        })
+        const lease = { kind, seed, batchSize, segments: parts.map(({ segment }) => segment) }
+        const examples = new Examples(
+          lease,
+          parts.map(({ shard }) => shard),
+        )
+        expect(examples.count).toBe(reference.length)
+        const counts: number[] = []
+        const got: typeof reference = []
+        for (const { inputs, labels, count } of examples.minibatches()) {
+          counts.push(count)
+          expect(inputs.length).toBe(2 * count)
+          expect(labels.length).toBe(count)
+          for (let i = 0; i < count; i++) got.push({ inputs: [...inputs.subarray(2 * i, 2 * i + 2)], label: labels[i] })
+        }
+        expect(got).toEqual(reference)
+        // All are full but perhaps the last.
+        expect(counts.slice(0, -1).every((count) => count === batchSize)).toBe(true)
+      }),
+    )
+  })
+
+  test('a lease that asks for more than its shard holds is an error that says so', () => {
+    const segment = { shard: '0'.repeat(64), shardIndex: 0, epoch: 0, from: 5, to: 11 }
+    const lease = { kind: 'gradient' as const, seed: 1, batchSize: 4, segments: [segment] }
+    expect(() => new Examples(lease, [shardOf(0, 10)])).toThrow('examples 5 to 11 of a shard of 10')
+  })
+
+  test('shards of different shapes do not mix', () => {
+    const segment = { shard: '0'.repeat(64), shardIndex: 0, epoch: 0, from: 0, to: 2 }
+    const lease = { kind: 'gradient' as const, seed: 1, batchSize: 4, segments: [segment, segment] }
+    expect(() => new Examples(lease, [shardOf(0, 10), shardOf(1, 10, [3])])).toThrow('different shapes')
+  })
+})
+
+describe('a shard blob', () => {
+  test('unpacks to what was packed', async () => {
+    const shard = shardOf(3, 1000, [28, 28, 1])
+    expect(await unpackShard(gzipSync(encodeShard(shard)))).toEqual(shard)
+  })
+
+  test('that is not one is an error', async () => {
+    await expect(unpackShard(gzipSync(new Uint8Array(20)))).rejects.toThrow('not a shard')
+    await expect(unpackShard(new Uint8Array([1, 2, 3]))).rejects.toThrow()
+  })
+})

@@ -1,0 +1,117 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { CHUNK_BYTES, WINDOW_CHUNKS } from '../../shared/protocol.ts'
+import { type Cut, Incoming, Outgoing } from '../../shared/transfer.ts'
+
+const WINDOW = CHUNK_BYTES * WINDOW_CHUNKS
+const size = fc.integer({ min: 0, max: 12 * CHUNK_BYTES })
+
+/** Bytes that differ from place to place, so that a misplaced chunk shows. */
+const pattern = (length: number) => Uint8Array.from({ length }, (_, i) => (i * 31 + (i >> 8)) & 255)
+
+describe('a transfer', () => {
+  test('brings every byte to its place through any number of lost connections, resending at most a window each', () => {
+    fc.assert(
+      fc.property(size, fc.array(fc.integer({ min: 0, max: 4 }), { maxLength: 200 }), (length, script) => {
+        const blob = pattern(length)
+        const outgoing = new Outgoing(length)
+        const incoming = new Incoming(length)
+        let wire: Cut[] = []
+        let acknowledgements: number[] = []
+        let sent = 0
+        let cuts = 0
+        const steps = [...script.values()]
+        while (!outgoing.complete) {
+          switch (steps.shift() ?? sent++ % 3) {
+            case 0: {
+              const cut = outgoing.next()
+              if (cut) wire.push(cut)
+              break
+            }
+            case 1: {
+              const cut = wire.shift()
+              if (!cut) break
+              sent += cut.length
+              const taken = incoming.take(cut.offset, blob.subarray(cut.offset, cut.offset + cut.length))
+              expect(taken.ok).toBe(true)
+              acknowledgements.push(incoming.received)
+              break
+            }
+            case 2: {
+              const received = acknowledgements.shift()
+              if (received !== undefined) outgoing.acknowledge(received)
+              break
+            }
+            default:
+              // The connection is lost with everything on it; the other end says what it has.
+              cuts++
+              wire = []
+              acknowledgements = []
+              outgoing.resume(incoming.received)
+          }
+          const underWay = wire.reduce((sum, cut) => sum + cut.length, 0)
+          expect(underWay).toBeLessThanOrEqual(WINDOW)
+        }
+        expect(Buffer.compare(incoming.bytes(), blob)).toBe(0)
+        expect(cuts).toBeGreaterThanOrEqual(0)
+      }),
+      { numRuns: 60 },
+    )
+  })
+
+  test('sends nothing twice and nothing beyond the window while no acknowledgement comes', () => {
+    fc.assert(
+      fc.property(size, fc.integer({ min: 0, max: 12 * CHUNK_BYTES }), (length, from) => {
+        const outgoing = new Outgoing(length, from)
+        const begin = Math.min(from, length)
+        let expected = begin
+        for (let cut = outgoing.next(); cut; cut = outgoing.next()) {
+          expect(cut.offset).toBe(expected)
+          expect(cut.length).toBeGreaterThan(0)
+          expect(cut.length).toBeLessThanOrEqual(CHUNK_BYTES)
+          expected += cut.length
+        }
+        expect(expected).toBe(Math.min(length, begin + WINDOW))
+        expect(outgoing.complete).toBe(begin === length)
+      }),
+    )
+  })
+
+  test('an acknowledgement that is old, or of bytes never sent, moves nothing', () => {
+    const outgoing = new Outgoing(3 * CHUNK_BYTES)
+    outgoing.next()
+    outgoing.acknowledge(3 * CHUNK_BYTES)
+    expect(outgoing.received).toBe(CHUNK_BYTES)
+    outgoing.acknowledge(5)
+    expect(outgoing.received).toBe(CHUNK_BYTES)
+  })
+})
+
+describe('incoming bytes', () => {
+  test('that do not follow the last ones, or are too many, are refused and change nothing', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 1000 }),
+        fc.array(fc.record({ offset: fc.integer({ min: 0, max: 1200 }), length: fc.integer({ min: 0, max: 300 }) })),
+        (length, chunks) => {
+          const blob = pattern(2000)
+          const incoming = new Incoming(length)
+          for (const { offset, length: count } of chunks) {
+            const before = incoming.received
+            const taken = incoming.take(offset, blob.subarray(offset, offset + count))
+            if (offset !== before) expect(taken).toMatchObject({ ok: false, code: 'transfer-out-of-order' })
+            else if (offset + count > length) expect(taken).toMatchObject({ ok: false, code: 'too-large' })
+            else expect(taken).toEqual({ ok: true, received: before + count })
+            expect(incoming.received).toBe(taken.ok ? before + count : before)
+          }
+          incoming.take(incoming.received, blob.subarray(incoming.received, length))
+          expect(Buffer.compare(incoming.bytes(), blob.subarray(0, length))).toBe(0)
+        },
+      ),
+    )
+  })
+
+  test('are not to be read before they are complete', () => {
+    expect(() => new Incoming(1).bytes()).toThrow('invariant')
+  })
+})
