@@ -16,7 +16,8 @@ const { PORT = '8080', CROWDGRAD_DATA = './data', CROWDGRAD_BLOBS, CROWDGRAD_LOG
 
 async function main(): Promise<void> {
   const port = Number(PORT)
-  if (!Number.isInteger(port) || port < 0 || port > 65535) fail(`PORT is "${PORT}"; expected a whole number from 0 to 65535`)
+  if (!Number.isInteger(port) || port < 0 || port > 65535)
+    fail(`PORT is "${PORT}"; expected a whole number from 0 to 65535`)
   const server = await startServer({
     port,
     dataFolder: resolve(CROWDGRAD_DATA),
@@ -49,7 +50,8 @@ function fail(message: string): never {
 }
 
 main().catch((error: NodeJS.ErrnoException) => {
-  if (error.code === 'EADDRINUSE') fail(`port ${PORT} is taken by another program; choose another one: PORT=8081 npm start`)
+  if (error.code === 'EADDRINUSE')
+    fail(`port ${PORT} is taken by another program; choose another one: PORT=8081 npm start`)
   if (error.code === 'EACCES') fail(`port ${PORT} or the folder ${CROWDGRAD_DATA} may not be used: ${error.message}`)
   if (error instanceof StorageError) fail(error.message)
   throw error

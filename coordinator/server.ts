@@ -10,8 +10,8 @@ import { fileURLToPath } from 'node:url'
 import { type Logger, pino } from 'pino'
 import type { Registry } from 'prom-client'
 import { Server } from 'socket.io'
-import type { RunSpec } from '../shared/run-spec.ts'
 import { MAX_FRAME_BYTES } from '../shared/protocol.ts'
+import type { RunSpec } from '../shared/run-spec.ts'
 import type { Dataset } from './datasets/dataset.ts'
 import { openDataset } from './datasets/datasets.ts'
 import { Events } from './gateway/events.ts'
@@ -22,8 +22,8 @@ import { parser } from './gateway/parser.ts'
 import { Volunteers } from './gateway/volunteers.ts'
 import type { Journal } from './journal/journal.ts'
 import { openSqliteJournal } from './journal/sqlite-journal.ts'
-import { Runs } from './run/runs.ts'
 import { OwnVolunteer } from './own-volunteer.ts'
+import { Runs } from './run/runs.ts'
 
 const TICK_MS = 1_000
 /** A volunteer that is silent so long is gone; it comes back as itself. */
@@ -123,13 +123,16 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   })
   registry = openMetrics(runs, volunteers, now)
 
-  const timer = setInterval(() => {
-    const at = now()
-    runs.expire(at)
-    volunteers.tick(at)
-    events.tick(at)
-    if (events.size > 0) for (const run of runs.list()) events.send({ type: 'run', run: run.detail(at) })
-  }, Math.min(TICK_MS, DETAILS_MS))
+  const timer = setInterval(
+    () => {
+      const at = now()
+      runs.expire(at)
+      volunteers.tick(at)
+      events.tick(at)
+      if (events.size > 0) for (const run of runs.list()) events.send({ type: 'run', run: run.detail(at) })
+    },
+    Math.min(TICK_MS, DETAILS_MS),
+  )
 
   try {
     await app.listen({ port: options.port, host: options.host ?? '::' })

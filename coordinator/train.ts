@@ -98,7 +98,8 @@ function readSpec(file: string): RunSpec {
     fail(`${file} is not a RunSpec: ${(error as Error).message}`)
   }
   const parsed = parseRunSpec(value)
-  if (!parsed.ok) fail(`${file} cannot run:\n${parsed.problems.map(({ field, message }) => `  ${field}: ${message}`).join('\n')}`)
+  if (!parsed.ok)
+    fail(`${file} cannot run:\n${parsed.problems.map(({ field, message }) => `  ${field}: ${message}`).join('\n')}`)
   return parsed.spec
 }
 
@@ -116,9 +117,13 @@ function resumeOrCreate({ runs }: RunningServer, spec: RunSpec): Run {
 function startVolunteers(server: RunningServer, run: Run, { volunteers, pace, backend }: Options): ChildProcess[] {
   const paced = pace === undefined ? [] : ['--pace', String(pace)]
   return Array.from({ length: volunteers }, () =>
-    spawn(process.execPath, ['--import', 'tsx', VOLUNTEER, server.url, '--backend', backend, '--run', run.id, ...paced], {
-      stdio: ['ignore', 'ignore', 'inherit'],
-    }),
+    spawn(
+      process.execPath,
+      ['--import', 'tsx', VOLUNTEER, server.url, '--backend', backend, '--run', run.id, ...paced],
+      {
+        stdio: ['ignore', 'ignore', 'inherit'],
+      },
+    ),
   )
 }
 
@@ -149,15 +154,19 @@ function report(detail: RunDetail, modelPath: string, json: boolean): void {
   const { updatesAccepted, updatesRefused, meanStaleness, bytesUp, bytesDown, seconds, examplesPerSecond } = detail
   const counts = { updatesAccepted, updatesRefused, meanStaleness, bytesUp, bytesDown, seconds, examplesPerSecond }
   if (json) {
-    console.log(JSON.stringify({ run, testAccuracy, testLoss, trainLoss, epochs, versions, examples, ...counts, modelPath }))
+    console.log(
+      JSON.stringify({ run, testAccuracy, testLoss, trainLoss, epochs, versions, examples, ...counts, modelPath }),
+    )
     return
   }
-  const accuracy = testAccuracy === null ? 'not tested' : `${(100 * testAccuracy).toFixed(2)} % of the test examples right`
-  console.log(`\n${detail.state}: ${accuracy}, ${examples} examples in ${seconds.toFixed(0)} s, ${versions} versions\nmodel: ${modelPath}`)
+  const accuracy =
+    testAccuracy === null ? 'not tested' : `${(100 * testAccuracy).toFixed(2)} % of the test examples right`
+  console.log(
+    `\n${detail.state}: ${accuracy}, ${examples} examples in ${seconds.toFixed(0)} s, ${versions} versions\nmodel: ${modelPath}`,
+  )
 }
 
 function fail(message: string): never {
   console.error(`crowdgrad: ${message}`)
   process.exit(1)
 }
-

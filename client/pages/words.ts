@@ -115,7 +115,7 @@ export function others(volunteers: number): string {
 
 /** Passes begun, of those planned; a training whose length is not known has no end to speak of. */
 export function passes({ epoch, epochs }: Progress): string {
-  return `Pass ${Math.min(Math.floor(epoch) + 1, epochs)} of ${count(epochs)} over the examples`
+  return `Pass ${Math.min(Math.floor(epoch) + 1, epochs)} of ${count(epochs)}`
 }
 
 export function speed(examplesPerSecond: number | null): string {

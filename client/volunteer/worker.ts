@@ -10,16 +10,8 @@ import type { PageMessage, StartMessage, VolunteerStatus, WorkerMessage } from '
 /** A page that shows numbers to a person needs no more than a few of them a second. */
 const STATUS_EVERY_MS = 250
 
-// Only the SIMD build is ever used, but tfjs wants to be told where all three are.
-const simd = new URL(
-  '../../node_modules/@tensorflow/tfjs-backend-wasm/dist/tfjs-backend-wasm-simd.wasm',
-  import.meta.url,
-).href
-const wasmPath = {
-  'tfjs-backend-wasm.wasm': simd,
-  'tfjs-backend-wasm-simd.wasm': simd,
-  'tfjs-backend-wasm-threaded-simd.wasm': simd,
-}
+/** tfjs' WebAssembly files, where the build puts them (vite.config.ts). */
+const wasmPath = `${self.location.origin}/assets/tfjs/`
 
 const page = self as unknown as DedicatedWorkerGlobalScope
 let volunteer: Volunteer | null = null

@@ -19,8 +19,13 @@ export class Events {
   open(reply: FastifyReply): boolean {
     if (this.consoles.size >= CONSOLES_MAX) return false
     reply.hijack()
-    for (const [name, value] of Object.entries(reply.getHeaders())) if (value !== undefined) reply.raw.setHeader(name, value)
-    reply.raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' })
+    for (const [name, value] of Object.entries(reply.getHeaders()))
+      if (value !== undefined) reply.raw.setHeader(name, value)
+    reply.raw.writeHead(200, {
+      'content-type': 'text/event-stream',
+      'cache-control': 'no-store',
+      'x-accel-buffering': 'no',
+    })
     reply.raw.write(': crowdgrad\n\n')
     this.consoles.add(reply)
     reply.raw.on('close', () => this.consoles.delete(reply))

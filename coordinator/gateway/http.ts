@@ -41,7 +41,9 @@ export async function openHttp(options: HttpOptions): Promise<FastifyInstance> {
     log.error({ err: error }, 'invariant broken while answering a request')
     return apiError(reply, 'internal', 'the coordinator made a mistake; it is in its log')
   })
-  app.setNotFoundHandler((request, reply) => apiError(reply, 'not-found', `there is nothing at ${request.method} ${request.url.split('?')[0]}`))
+  app.setNotFoundHandler((request, reply) =>
+    apiError(reply, 'not-found', `there is nothing at ${request.method} ${request.url.split('?')[0]}`),
+  )
   await app.register(helmet, {
     contentSecurityPolicy: {
       useDefaults: false,
@@ -102,14 +104,19 @@ async function servePages(app: FastifyInstance, folder: string): Promise<void> {
     app.get(path, (_request, reply) => {
       if (!built) return reply.code(503).type('text/plain').send('The pages are not built: run "npm run build".')
       if (framed) {
-        const policy = String(reply.getHeader('content-security-policy')).replace(/frame-ancestors [^;]*/, 'frame-ancestors *')
+        const policy = String(reply.getHeader('content-security-policy')).replace(
+          /frame-ancestors [^;]*/,
+          'frame-ancestors *',
+        )
         reply.header('content-security-policy', policy)
       }
       return reply.header('cache-control', 'no-cache').sendFile(file)
     })
   }
   if (!built) return
-  app.get('/embed.js', (_request, reply) => reply.header('cache-control', 'public, max-age=300').sendFile('embed.js', { cacheControl: false }))
+  app.get('/embed.js', (_request, reply) =>
+    reply.header('cache-control', 'public, max-age=300').sendFile('embed.js', { cacheControl: false }),
+  )
   // Assets carry a hash of their content in their names.
   app.get('/assets/*', (request, reply) =>
     reply

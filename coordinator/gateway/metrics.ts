@@ -1,12 +1,16 @@
 /** Prometheus metrics: the process' own (prom-client's defaults, event-loop delay among them) and the grid's. */
-import { Gauge, Registry, collectDefaultMetrics } from 'prom-client'
+import { collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 import type { Runs } from '../run/runs.ts'
 import type { Volunteers } from './volunteers.ts'
 
 export function openMetrics(runs: Runs, volunteers: Volunteers, now: () => number): Registry {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })
-  const perRun = (name: string, help: string, read: (detail: ReturnType<ReturnType<Runs['list']>[number]['detail']>) => number | null) => {
+  const perRun = (
+    name: string,
+    help: string,
+    read: (detail: ReturnType<ReturnType<Runs['list']>[number]['detail']>) => number | null,
+  ) => {
     new Gauge({
       name: `crowdgrad_run_${name}`,
       help,

@@ -28,7 +28,12 @@ const STATUS: Record<ApiError['error']['code'], number> = {
   internal: 500,
 }
 
-export function apiError(reply: FastifyReply, code: ApiError['error']['code'], message: string, problems?: ApiError['error']['problems']) {
+export function apiError(
+  reply: FastifyReply,
+  code: ApiError['error']['code'],
+  message: string,
+  problems?: ApiError['error']['problems'],
+) {
   const body: ApiError = { error: { code, message, ...(problems === undefined ? {} : { problems }) } }
   return reply.code(STATUS[code]).send(body)
 }
@@ -43,7 +48,11 @@ export function serveOperators(app: FastifyInstance, { runs, events, token, now 
     const [scheme, given = ''] = (request.headers.authorization ?? '').split(' ')
     if (scheme.toLowerCase() === 'bearer' && sameSecret(given, token)) return
     reply.header('www-authenticate', 'Bearer')
-    return apiError(reply, 'unauthorized', 'expected the header "Authorization: Bearer <operator token>"; the coordinator prints it at start')
+    return apiError(
+      reply,
+      'unauthorized',
+      'expected the header "Authorization: Bearer <operator token>"; the coordinator prints it at start',
+    )
   })
 
   app.post('/runs', (request, reply) => {
@@ -55,7 +64,8 @@ export function serveOperators(app: FastifyInstance, { runs, events, token, now 
     try {
       return reply.code(201).send(runs.create(newRunId(), parsed.spec, now()))
     } catch (error) {
-      if (error instanceof StorageError) return apiError(reply, 'storage-full', `the run was not created: ${error.message}`)
+      if (error instanceof StorageError)
+        return apiError(reply, 'storage-full', `the run was not created: ${error.message}`)
       throw error
     }
   })
@@ -66,24 +76,35 @@ export function serveOperators(app: FastifyInstance, { runs, events, token, now 
     if (!events.open(reply)) return apiError(reply, 'rate-limited', 'too many consoles are open')
   })
 
-  const found = (answer: (run: Run, request: FastifyRequest, reply: FastifyReply) => unknown) => (request: FastifyRequest, reply: FastifyReply) => {
-    const { id } = request.params as { id: string }
-    const run = runs.get(id)
-    return run === undefined ? apiError(reply, 'not-found', `there is no run ${id}`) : answer(run, request, reply)
-  }
+  const found =
+    (answer: (run: Run, request: FastifyRequest, reply: FastifyReply) => unknown) =>
+    (request: FastifyRequest, reply: FastifyReply) => {
+      const { id } = request.params as { id: string }
+      const run = runs.get(id)
+      return run === undefined ? apiError(reply, 'not-found', `there is no run ${id}`) : answer(run, request, reply)
+    }
 
-  app.get('/runs/:id', found((run) => run.detail(now())))
-  app.get('/runs/:id/metrics', found((run) => runs.metrics(run)))
+  app.get(
+    '/runs/:id',
+    found((run) => run.detail(now())),
+  )
+  app.get(
+    '/runs/:id/metrics',
+    found((run) => runs.metrics(run)),
+  )
   for (const [verb, state] of Object.entries(TARGETS)) {
-    app.post(`/runs/:id/${verb}`, found((run, _request, reply) => {
-      try {
-        const moved = runs.move(run, state, null, now())
-        return typeof moved === 'string' ? apiError(reply, 'wrong-state', moved) : moved
-      } catch (error) {
-        if (error instanceof StorageError) return apiError(reply, 'storage-full', error.message)
-        throw error
-      }
-    }))
+    app.post(
+      `/runs/:id/${verb}`,
+      found((run, _request, reply) => {
+        try {
+          const moved = runs.move(run, state, null, now())
+          return typeof moved === 'string' ? apiError(reply, 'wrong-state', moved) : moved
+        } catch (error) {
+          if (error instanceof StorageError) return apiError(reply, 'storage-full', error.message)
+          throw error
+        }
+      }),
+    )
   }
 
   const file = (reply: FastifyReply, run: Run, extension: string, type: string, body: Uint8Array | string) =>
@@ -92,13 +113,36 @@ export function serveOperators(app: FastifyInstance, { runs, events, token, now 
       .type(type)
       .send(typeof body === 'string' ? body : Buffer.from(body.buffer, body.byteOffset, body.byteLength))
 
-  app.get('/runs/:id/model.safetensors', found((run, _request, reply) =>
-    file(reply, run, '.safetensors', 'application/octet-stream', safetensors(run.model.layout, run.parameters.snapshot())),
-  ))
-  app.get('/runs/:id/model.json', found((run, _request, reply) =>
-    reply.type('application/json').send(layersModel(run.model.topology, run.model.layout, run.parameters.snapshot()).json),
-  ))
-  app.get('/runs/:id/model.weights.bin', found((run, _request, reply) =>
-    file(reply, run, '.weights.bin', 'application/octet-stream', layersModel(run.model.topology, run.model.layout, run.parameters.snapshot()).weights),
-  ))
+  app.get(
+    '/runs/:id/model.safetensors',
+    found((run, _request, reply) =>
+      file(
+        reply,
+        run,
+        '.safetensors',
+        'application/octet-stream',
+        safetensors(run.model.layout, run.parameters.snapshot()),
+      ),
+    ),
+  )
+  app.get(
+    '/runs/:id/model.json',
+    found((run, _request, reply) =>
+      reply
+        .type('application/json')
+        .send(layersModel(run.model.topology, run.model.layout, run.parameters.snapshot()).json),
+    ),
+  )
+  app.get(
+    '/runs/:id/model.weights.bin',
+    found((run, _request, reply) =>
+      file(
+        reply,
+        run,
+        '.weights.bin',
+        'application/octet-stream',
+        layersModel(run.model.topology, run.model.layout, run.parameters.snapshot()).weights,
+      ),
+    ),
+  )
 }

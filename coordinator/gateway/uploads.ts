@@ -67,7 +67,8 @@ export class Uploads {
 
   private find(volunteer: string, lease: string): Upload | Refusal {
     const upload = this.uploads.get(lease)
-    if (upload?.volunteer !== volunteer) return refuse('transfer-unknown', `no upload is open for lease ${lease}; announce the update first`)
+    if (upload?.volunteer !== volunteer)
+      return refuse('transfer-unknown', `no upload is open for lease ${lease}; announce the update first`)
     return upload
   }
 }

@@ -10,14 +10,14 @@ import {
   type AnswerOf,
   CHUNK_BYTES,
   type DownloadRequest,
-  type EventName,
   EVENTS,
+  type EventName,
   type HelloRequest,
   PROTOCOL_VERSION,
   type Progress,
   type Refusal,
-  refuse,
   type RequestOf,
+  refuse,
   type UpdateRequest,
   type Verdict,
 } from '../../shared/protocol.ts'
@@ -54,7 +54,12 @@ interface Session {
   malformed: number
 }
 type Answer<E extends EventName> = (reply: AnswerOf<E> | Refusal) => void
-type Handler<E extends EventName> = (session: Session, volunteer: string, request: RequestOf<E>, answer: Answer<E>) => void
+type Handler<E extends EventName> = (
+  session: Session,
+  volunteer: string,
+  request: RequestOf<E>,
+  answer: Answer<E>,
+) => void
 
 export class Volunteers {
   private readonly options: VolunteersOptions
@@ -101,14 +106,17 @@ export class Volunteers {
     const { log } = this.options
     this.on(session, 'hello', null)
     this.on(session, 'lease', (_session, volunteer, _request, answer) => this.lease(volunteer, answer))
-    this.on(session, 'download', (_session, volunteer, request, answer) => answer(this.download(socket, volunteer, request)))
+    this.on(session, 'download', (_session, volunteer, request, answer) =>
+      answer(this.download(socket, volunteer, request)),
+    )
     this.on(session, 'start', (_session, volunteer, { lease }, answer) => {
       const start = this.options.runs.start(volunteer, lease, this.options.now())
       answer('ok' in start ? start : { ok: true, start })
     })
     this.on(session, 'update', (_session, volunteer, request, answer) => this.update(volunteer, request, answer))
     this.on(session, 'chunk', (_session, volunteer, { lease, offset, bytes }, answer) => {
-      if (bytes.length > CHUNK_BYTES) return answer(refuse('too-large', `a chunk is at most ${CHUNK_BYTES} bytes, got ${bytes.length}`))
+      if (bytes.length > CHUNK_BYTES)
+        return answer(refuse('too-large', `a chunk is at most ${CHUNK_BYTES} bytes, got ${bytes.length}`))
       const now = this.options.now()
       const reply = this.uploads.chunk(volunteer, lease, offset, bytes, now)
       if (reply.ok) this.options.runs.uploading(lease, now)
@@ -119,10 +127,13 @@ export class Volunteers {
       if ('ok' in finished) return answer(finished)
       this.submit(volunteer, { ...finished.update, next }, finished.payload, answer)
     })
-    this.on(session, 'giveBack', (_session, volunteer, request, answer) => answer(this.options.runs.giveBack(volunteer, request)))
+    this.on(session, 'giveBack', (_session, volunteer, request, answer) =>
+      answer(this.options.runs.giveBack(volunteer, request)),
+    )
     socket.use(([event], next) => {
       if (event === JUNK_EVENT) this.unasked(session, refuse('junk-frame', 'a frame that is not a Socket.IO packet'))
-      else if (!(event in EVENTS)) this.unasked(session, refuse('malformed', `there is no message "${String(event).slice(0, 40)}"`))
+      else if (!(event in EVENTS))
+        this.unasked(session, refuse('malformed', `there is no message "${String(event).slice(0, 40)}"`))
       else next()
     })
     socket.on('disconnect', (reason) => {
@@ -156,7 +167,10 @@ export class Volunteers {
         if (session.volunteer === null) return answer(refuse('hello-first', `say hello before "${event}"`))
         handler(session, session.volunteer, parsed.data as RequestOf<E>, answer)
       } catch (error) {
-        this.options.log.error({ err: error, event, volunteer: session.volunteer }, 'invariant broken while answering a volunteer')
+        this.options.log.error(
+          { err: error, event, volunteer: session.volunteer },
+          'invariant broken while answering a volunteer',
+        )
         answer(refuse('internal', 'the coordinator made a mistake; the connection ends, come back', 1_000))
         session.socket.disconnect(true)
       }
@@ -166,10 +180,16 @@ export class Volunteers {
   private hello(session: Session, request: HelloRequest, answer: Answer<'hello'>): void {
     const { runs, identities, now, trustKey, blobAddress, log } = this.options
     if (request.protocol !== PROTOCOL_VERSION) {
-      return answer(refuse('protocol-version', `this coordinator speaks version ${PROTOCOL_VERSION}, got ${request.protocol}; reload the page`))
+      return answer(
+        refuse(
+          'protocol-version',
+          `this coordinator speaks version ${PROTOCOL_VERSION}, got ${request.protocol}; reload the page`,
+        ),
+      )
     }
     const person = request.token === undefined ? identities.newcomer() : identities.identify(request.token)
-    if (person === null) return answer(refuse('bad-token', 'this identity is not of this coordinator; say hello without it', 0))
+    if (person === null)
+      return answer(refuse('bad-token', 'this identity is not of this coordinator; say hello without it', 0))
     if (request.trustKey !== undefined && !sameSecret(request.trustKey, trustKey)) {
       return answer(refuse('bad-token', 'the trust key is wrong', 60_000))
     }
@@ -200,7 +220,11 @@ export class Volunteers {
     before?.answer(reply)
   }
 
-  private download(socket: Socket, volunteer: string, { blob, offset }: DownloadRequest): AnswerOf<'download'> | Refusal {
+  private download(
+    socket: Socket,
+    volunteer: string,
+    { blob, offset }: DownloadRequest,
+  ): AnswerOf<'download'> | Refusal {
     const { runs } = this.options
     const run = 'run' in blob ? runs.get(blob.run) : runs.runOf(volunteer)
     if ('run' in blob && run === undefined) return refuse('run-unknown', `there is no run ${blob.run}`)
@@ -215,7 +239,8 @@ export class Volunteers {
     if (offset >= bytes.length) return refuse('malformed', `the blob has ${bytes.length} bytes, asked from ${offset}`)
     // Who asks faster than it reads would fill our memory.
     const queued = (socket.conn as unknown as { writeBuffer: unknown[] }).writeBuffer.length
-    if (queued > SEND_QUEUE_MAX) return refuse('rate-limited', 'read what was sent before asking for more', SEND_QUEUE_RETRY_MS)
+    if (queued > SEND_QUEUE_MAX)
+      return refuse('rate-limited', 'read what was sent before asking for more', SEND_QUEUE_RETRY_MS)
     const chunk = bytes.subarray(offset, offset + CHUNK_BYTES)
     if (run !== undefined) run.bytesDown += chunk.length
     return { ok: true, size: bytes.length, hash: this.hash(bytes), bytes: chunk }
@@ -224,12 +249,18 @@ export class Volunteers {
   private update(volunteer: string, request: UpdateRequest, answer: Answer<'update'>): void {
     const { payload, ...update } = request
     if (payload !== undefined && payload.length > CHUNK_BYTES) {
-      return answer(refuse('too-large', `an update of more than ${CHUNK_BYTES} bytes is announced first, got ${payload.length} bytes`))
+      return answer(
+        refuse(
+          'too-large',
+          `an update of more than ${CHUNK_BYTES} bytes is announced first, got ${payload.length} bytes`,
+        ),
+      )
     }
     if (payload !== undefined && payload.length !== request.size) {
       return answer(refuse('wrong-length', `the update says ${request.size} bytes and brings ${payload.length}`))
     }
-    if (payload !== undefined || request.size === 0) return this.submit(volunteer, update, payload ?? new Uint8Array(0), answer)
+    if (payload !== undefined || request.size === 0)
+      return this.submit(volunteer, update, payload ?? new Uint8Array(0), answer)
     const now = this.options.now()
     const refusal = this.options.runs.announce(volunteer, update, now)
     if (refusal !== null) return answer(refusal)
@@ -237,7 +268,12 @@ export class Volunteers {
     answer(opened.ok ? { ok: true, verdict: 'send', offset: opened.offset } : opened)
   }
 
-  private submit(volunteer: string, update: UpdateRequest, payload: Uint8Array, answer: (verdict: Verdict | Refusal) => void): void {
+  private submit(
+    volunteer: string,
+    update: UpdateRequest,
+    payload: Uint8Array,
+    answer: (verdict: Verdict | Refusal) => void,
+  ): void {
     this.options.runs.submit(volunteer, update, payload, this.options.now(), (verdict) => {
       const again = 'code' in verdict && verdict.next === 'retry'
       if (!again) this.uploads.close(update.lease)

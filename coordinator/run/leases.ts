@@ -25,7 +25,10 @@ export interface Lease {
 }
 
 export type HeldLease = Lease &
-  ({ readonly state: 'granted'; deadline: number } | { readonly state: 'started'; deadline: number; readonly binding: Binding })
+  (
+    | { readonly state: 'granted'; deadline: number }
+    | { readonly state: 'started'; deadline: number; readonly binding: Binding }
+  )
 
 export type StartedLease = Extract<HeldLease, { state: 'started' }>
 

@@ -9,25 +9,25 @@
  * the same entries from the newest checkpoint. Everything else here (who is connected, which leases are out, which
  * evaluation is under way) may be lost at any instant and costs no more than the work that was out.
  */
-import type { RunDetail, RunState, TestPoint, TrainPoint } from '../../shared/api.ts'
+import type { RunDetail, RunState } from '../../shared/api.ts'
 import { codecs, payloadSize } from '../../shared/codec.ts'
-import { initialParameters } from '../../shared/layout.ts'
-import { buildModel, type Model } from '../../shared/models.ts'
-import { type Lease, type LeaseReply, type Progress, type Refusal, refuse, type Start, type UpdateRequest } from '../../shared/protocol.ts'
+import {
+  type Lease,
+  type LeaseReply,
+  type Progress,
+  type Refusal,
+  refuse,
+  type Start,
+  type UpdateRequest,
+} from '../../shared/protocol.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import type { Dataset } from '../datasets/dataset.ts'
 import type { Checkpoint, Entry, NewEntry } from '../journal/journal.ts'
-import { Parameters } from '../parameters/parameters.ts'
-import { updateRule } from '../parameters/update-rule.ts'
-import { Versions } from '../parameters/versions.ts'
-import { Epochs, type EpochsState, lengthOf, type Stretch, split } from '../strategies/epochs.ts'
-import { openStrategy } from '../strategies/strategies.ts'
-import type { Strategy } from '../strategies/strategy.ts'
+import { lengthOf, split } from '../strategies/epochs.ts'
 import { Evaluation } from './evaluation.ts'
+import { History, type Points, type StateData, TRANSITIONS, type UpdateData } from './history.ts'
 import { type HeldLease, Leases, type StartedLease } from './leases.ts'
 import { type Introduction, type Member, Roster } from './roster.ts'
-import { rateAt } from './schedule.ts'
-import { Series, type SeriesState } from './series.ts'
 import { Shards } from './shards.ts'
 import { Trust } from './trust.ts'
 
@@ -39,34 +39,6 @@ const GRANT_MARGIN = 1.25
 const WAIT_MS = 5_000
 /** Room for an upload on a slow line, renewed with every chunk that arrives. */
 const UPLOAD_MS = 60_000
-/** Updates an entry of the journal is about. */
-interface UpdateData {
-  lease: string
-  volunteer: string
-  version: number
-  minibatches: number
-  examples: number
-  lossSum: number
-  correct: number
-  computeMs: number
-  stretches: Stretch[]
-  volunteers: number
-}
-interface StateData {
-  state: RunState
-  reason: string | null
-}
-
-/** What the fold has come to; written with every checkpoint. */
-interface Durable {
-  state: RunState
-  reason: string | null
-  updates: number
-  examples: number
-  stalenessSum: number
-  bytesUp: number
-  seconds: number
-}
 
 /** An update that was checked and waits for the journal. */
 export interface Submission {
@@ -77,42 +49,30 @@ export interface Submission {
   readonly entry: NewEntry | null
 }
 
-export interface Settlement {
+export interface Settlement extends Points {
   readonly version: number
   readonly staleness: number
-  readonly train: TrainPoint | null
-  readonly test: TestPoint | null
 }
 
 export class Run {
   readonly id: string
   readonly spec: RunSpec
-  readonly model: Model
   readonly createdAt: number
   readonly roster = new Roster()
-  readonly parameters: Parameters
-  readonly versions: Versions
+  /** What is durable; everything else here may be lost at any instant. */
+  readonly history: History
   bytesDown = 0
   private readonly leases = new Leases()
   private readonly trust = new Trust()
-  private readonly series: Series
   private readonly trainShards: Shards
   private readonly testShards: Shards
   private readonly evaluation: Evaluation
-  private readonly epochs: Epochs
-  private readonly strategy: Strategy
-  private readonly durable: Durable
   private readonly boot: string
   private readonly updateBytes: number
   private leasesGranted = 0
   private updatesRefused = 0
   /** Leases whose update is checked and waits for the journal. */
   private readonly settling = new Set<string>()
-  /** The newest journal entry folded in, and the updates since the last checkpoint. */
-  private folded = 0
-  private sinceCheckpoint = 0
-  /** When the run's clock last moved; null while it stands. */
-  private runningSince: number | null = null
   /** Progress in units of evaluateEveryEpochs at the last evaluation asked for. */
   private evaluationsAsked = 0
 
@@ -122,32 +82,32 @@ export class Run {
     this.spec = spec
     this.boot = boot
     this.createdAt = createdAt
-    this.model = buildModel(spec.model, dataset.inputShape, dataset.classes)
-    const saved = checkpoint?.state as
-      | { durable: Durable; epochs: EpochsState; strategy: unknown; series: SeriesState; version: number }
-      | undefined
-    const { layout } = this.model
-    this.parameters = new Parameters(layout, updateRule(spec.updateRule), initialParameters(layout, spec.seed))
-    if (checkpoint !== undefined) this.parameters.restore(saved!.version, checkpoint.vectors)
-    this.versions = new Versions(this.parameters, spec.codec.down)
-    this.epochs = new Epochs(dataset.train.examples, spec.stop.epochs, saved?.epochs)
-    this.strategy = openStrategy(spec, dataset.train.examples, saved?.strategy)
-    this.series = new Series(saved?.series)
-    this.durable = saved?.durable ?? { state: 'draft', reason: null, updates: 0, examples: 0, stalenessSum: 0, bytesUp: 0, seconds: 0 }
-    this.folded = checkpoint?.seq ?? 0
+    this.history = new History(spec, dataset, checkpoint)
     this.trainShards = new Shards(dataset.train, spec.seed, 'shuffled')
     this.testShards = new Shards(dataset.test, spec.seed, 'stored')
     this.evaluation = new Evaluation(dataset.test.examples)
-    this.updateBytes = payloadSize(codecs[spec.codec.up], layout.size)
+    this.updateBytes = payloadSize(codecs[spec.codec.up], this.model.layout.size)
   }
 
   get state(): RunState {
-    return this.durable.state
+    return this.history.state
+  }
+
+  get model() {
+    return this.history.model
+  }
+
+  get parameters() {
+    return this.history.parameters
+  }
+
+  get versions() {
+    return this.history.versions
   }
 
   /** Every planned example is counted; what is left is the last evaluation. */
   get trained(): boolean {
-    return this.epochs.finished
+    return this.history.trained
   }
 
   /** A trusted volunteer would get work here. */
@@ -183,11 +143,11 @@ export class Run {
     if (this.state !== 'running') return wait(`the run is ${this.state}`)
     if (this.trained) return wait('training is complete; the model is being tested')
     const budgetMs = 1000 * this.spec.leaseSeconds
-    const draft = this.strategy.next({
+    const draft = this.history.strategy.next({
       volunteer: member.volunteer,
       rank: this.roster.rank(member.volunteer),
       fitting: Math.ceil((GRANT_MARGIN * Roster.speedOf(member) * budgetMs) / 1000),
-      epochs: this.epochs,
+      epochs: this.history.epochs,
     })
     if ('wait' in draft) return wait(draft.wait)
     const { stretches, batchSize, timeBoxed } = draft
@@ -198,7 +158,12 @@ export class Run {
     const stretches = this.evaluation.take()
     if (stretches.length === 0) return wait('nothing is to be evaluated now')
     const budgetMs = 1000 * this.spec.leaseSeconds
-    return this.grant(member, modelHash, { kind: 'evaluate', stretches, batchSize: 500, budgetMs, timeBoxed: false }, now)
+    return this.grant(
+      member,
+      modelHash,
+      { kind: 'evaluate', stretches, batchSize: 500, budgetMs, timeBoxed: false },
+      now,
+    )
   }
 
   private grant(
@@ -243,7 +208,7 @@ export class Run {
     if (lease.state === 'granted') {
       const binding =
         lease.kind === 'gradient'
-          ? this.strategy.bind(id, volunteer, this.versions.pin(), this.rate)
+          ? this.history.strategy.bind(id, volunteer, this.versions.pin(), this.history.rate)
           : { version: this.evaluation.version, localRate: 0, continues: null }
       if (binding.version === null) return this.lost(lease, 'version-gone', 'this evaluation is over')
       lease = this.leases.start(id, volunteer, { ...binding, version: binding.version }, now)
@@ -311,12 +276,17 @@ export class Run {
       member.examples += update.examples
     }
     const staleness = lease.kind === 'gradient' ? this.parameters.version - lease.binding.version : 0
-    this.roster.measured(lease.volunteer, update.examples, update.computeMs, Math.max(0, now - startedAt - update.computeMs))
+    this.roster.measured(
+      lease.volunteer,
+      update.examples,
+      update.computeMs,
+      Math.max(0, now - startedAt - update.computeMs),
+    )
     if (lease.kind === 'gradient') {
       this.trust.accepted(sumOfSquares, update.minibatches)
-      this.epochs.giveBack(split(lease.stretches, update.examples).tail)
+      this.history.epochs.giveBack(split(lease.stretches, update.examples).tail)
     }
-    const points = entry === null ? { train: null, test: null } : this.fold(entry)
+    const points = entry === null ? { train: null, test: null } : this.history.fold(entry)
     this.planEvaluation()
     return { version: this.parameters.version, staleness, ...points }
   }
@@ -355,139 +325,47 @@ export class Run {
     return { run: this.id, at: now, kind: 'state', data, payload: null }
   }
 
-  // ---- the fold -------------------------------------------------------------------------------------------------
-
-  /** Folds one journalled entry in: the same live and on recovery. */
-  fold(entry: Entry): { train: TrainPoint | null; test: TestPoint | null } {
-    this.tick(entry.at, entry.kind === 'recovered')
-    this.folded = entry.seq
-    switch (entry.kind) {
-      case 'update':
-        return { train: this.foldUpdate(entry.data as UpdateData, entry.payload), test: null }
-      case 'evaluated':
-        return { train: null, test: this.foldEvaluated(entry.data as TestPoint) }
-      case 'state': {
-        const { state, reason } = entry.data as StateData
-        this.enter(state, reason, entry.at)
-        break
-      }
-    }
-    return { train: null, test: null }
-  }
-
-  private foldUpdate(data: UpdateData, payload: Uint8Array | null): TrainPoint | null {
-    if (payload === null) throw new Error(`invariant: the update of lease ${data.lease} has no payload to fold`)
-    const rate = this.rate
-    const staleness = this.parameters.version - data.version
-    this.epochs.settle(data.stretches)
-    const apply = this.strategy.fold({ ...data, payload })
-    if (apply !== null) {
-      this.versions.beforeStep()
-      this.parameters.apply(this.spec.codec.up, apply.parts, rate)
-    }
-    this.sinceCheckpoint++
-    const { durable } = this
-    durable.updates++
-    durable.examples += data.examples
-    durable.stalenessSum += staleness
-    durable.bytesUp += payload.length
-    return this.series.observe({
-      ...data,
-      seconds: durable.seconds,
-      examplesSoFar: durable.examples,
-      epoch: this.epochs.progress,
-      staleness,
-    })
-  }
-
-  private foldEvaluated(point: TestPoint): TestPoint {
-    this.series.evaluated(point)
-    const { accuracy } = this.spec.stop
-    const reached = accuracy !== undefined && point.accuracy >= accuracy
-    if (this.state === 'running' && (reached || (this.trained && point.version === this.parameters.version))) {
-      this.enter('finished', null, null)
-    }
-    return point
-  }
-
-  private enter(state: RunState, reason: string | null, at: number | null): void {
-    this.durable.state = state
-    this.durable.reason = reason
-    this.runningSince = state === 'running' ? at : null
-  }
-
-  /** Moves the run's clock, which counts the time spent running; the time between a crash and recovery is not. */
-  private tick(at: number, afterGap: boolean): void {
-    if (this.state !== 'running') return
-    if (this.runningSince !== null && !afterGap) this.durable.seconds += Math.max(0, at - this.runningSince) / 1000
-    this.runningSince = at
-  }
-
-  // ---- checkpoints ----------------------------------------------------------------------------------------------
-
-  get checkpointDue(): boolean {
-    return this.sinceCheckpoint >= this.spec.checkpointEvery && this.strategy.quiescent
-  }
-
-  /** The run as it stands, to be written before anything else is folded in; null in the middle of a batch. */
-  checkpoint(): Checkpoint | null {
-    if (!this.strategy.quiescent) return null
-    this.sinceCheckpoint = 0
-    const state = {
-      durable: { ...this.durable },
-      epochs: this.epochs,
-      strategy: this.strategy,
-      series: this.series,
-      version: this.parameters.version,
-    }
-    return { run: this.id, seq: this.folded, state, vectors: this.parameters.vectors() }
-  }
-
   // ---- what the run says of itself ------------------------------------------------------------------------------
-
-  curves(): { train: readonly TrainPoint[]; test: readonly TestPoint[] } {
-    return { train: this.series.train, test: this.series.test }
-  }
 
   /** The same for volunteers: how the run that they help goes. */
   progress(): Progress {
-    const tested = this.series.test.at(-1)
+    const tested = this.history.series.test.at(-1)
     return {
       run: this.id,
       name: this.spec.name,
-      state: this.durable.state,
-      epoch: this.epochs.progress,
+      state: this.state,
+      epoch: this.history.epochs.progress,
       epochs: this.spec.stop.epochs,
       accuracy: tested?.accuracy ?? null,
-      loss: this.series.recentLoss,
+      loss: this.history.series.recentLoss,
       volunteers: this.roster.crowd,
     }
   }
 
   detail(now: number): RunDetail {
-    const { durable } = this
-    const tested = this.series.test.at(-1)
-    const seconds = durable.seconds + (this.runningSince === null ? 0 : Math.max(0, now - this.runningSince) / 1000)
+    const { counts, series, epochs } = this.history
+    const tested = series.test.at(-1)
+    const seconds = this.history.seconds(now)
     return {
       run: this.id,
       name: this.spec.name,
-      state: durable.state,
-      reason: durable.reason,
+      state: counts.state,
+      reason: counts.reason,
       stage: 'train',
-      epoch: this.epochs.progress,
+      epoch: epochs.progress,
       epochs: this.spec.stop.epochs,
       testAccuracy: tested?.accuracy ?? null,
       testLoss: tested?.loss ?? null,
-      trainLoss: this.series.recentLoss,
+      trainLoss: series.recentLoss,
       versions: this.parameters.version,
-      examples: durable.examples,
-      updatesAccepted: durable.updates,
+      examples: counts.examples,
+      updatesAccepted: counts.updates,
       updatesRefused: this.updatesRefused,
-      meanStaleness: durable.updates === 0 ? 0 : durable.stalenessSum / durable.updates,
-      bytesUp: durable.bytesUp,
+      meanStaleness: counts.updates === 0 ? 0 : counts.stalenessSum / counts.updates,
+      bytesUp: counts.bytesUp,
       bytesDown: this.bytesDown,
       seconds,
-      examplesPerSecond: seconds === 0 ? 0 : durable.examples / seconds,
+      examplesPerSecond: seconds === 0 ? 0 : counts.examples / seconds,
       createdAt: new Date(this.createdAt).toISOString(),
       parameters: this.parameters.size,
       volunteers: this.roster.details((volunteer) => this.leases.of(volunteer).length),
@@ -496,10 +374,6 @@ export class Run {
   }
 
   // ---- inside ---------------------------------------------------------------------------------------------------
-
-  private get rate(): number {
-    return rateAt(this.spec.schedule, this.spec.updateRule.rate, this.epochs.progress / this.spec.stop.epochs)
-  }
 
   private member(volunteer: string, now: number): Member {
     const member = this.roster.get(volunteer)
@@ -516,10 +390,16 @@ export class Run {
     if (lease.state === 'granted') return refuse('lease-not-started', `lease ${lease.id} was not started`)
     if (this.settling.has(lease.id)) return refuse('lease-settled', `lease ${lease.id} is being settled`)
     if (update.version > this.parameters.version) {
-      return refuse('version-unknown', `there is no version ${update.version}; the newest is ${this.parameters.version}`)
+      return refuse(
+        'version-unknown',
+        `there is no version ${update.version}; the newest is ${this.parameters.version}`,
+      )
     }
     if (update.version !== lease.binding.version) {
-      return refuse('version-mismatch', `lease ${lease.id} is bound to version ${lease.binding.version}, got ${update.version}`)
+      return refuse(
+        'version-mismatch',
+        `lease ${lease.id} is bound to version ${lease.binding.version}, got ${update.version}`,
+      )
     }
     const impossible = this.impossible(lease, update)
     if (impossible !== null) return impossible
@@ -527,8 +407,12 @@ export class Run {
       if (lease.kind === 'gradient') return this.lost(lease, 'run-not-running', `the run is ${this.state}`)
     }
     const staleness = this.parameters.version - update.version
-    if (lease.kind === 'gradient' && staleness > this.strategy.maxStaleness) {
-      return this.lost(lease, 'stale', `computed ${staleness} versions ago; at most ${this.strategy.maxStaleness} are taken`)
+    if (lease.kind === 'gradient' && staleness > this.history.strategy.maxStaleness) {
+      return this.lost(
+        lease,
+        'stale',
+        `computed ${staleness} versions ago; at most ${this.history.strategy.maxStaleness} are taken`,
+      )
     }
     return lease
   }
@@ -546,7 +430,8 @@ export class Run {
         `${update.minibatches} minibatches of ${lease.batchSize} hold ${examples} of the lease's ${lease.examples} examples, got ${update.examples}`,
       )
     }
-    if (update.correct > update.examples) return refuse('impossible-count', `${update.correct} of ${update.examples} cannot be right`)
+    if (update.correct > update.examples)
+      return refuse('impossible-count', `${update.correct} of ${update.examples} cannot be right`)
     return null
   }
 
@@ -560,9 +445,12 @@ export class Run {
   }
 
   private release(lease: HeldLease): void {
-    if (lease.kind === 'gradient') this.epochs.giveBack(lease.stretches)
+    if (lease.kind === 'gradient') this.history.epochs.giveBack(lease.stretches)
     else if (this.evaluation.version !== null) {
-      this.evaluation.giveBack(lease.state === 'started' ? lease.binding.version : this.evaluation.version, lease.stretches)
+      this.evaluation.giveBack(
+        lease.state === 'started' ? lease.binding.version : this.evaluation.version,
+        lease.stretches,
+      )
     }
   }
 
@@ -581,30 +469,27 @@ export class Run {
 
   /** Asks for an evaluation when the spec says so, and of the last version when training is complete. */
   planEvaluation(): void {
-    const lastTested = this.series.test.at(-1)?.version
+    const lastTested = this.history.series.test.at(-1)?.version
     if (this.trained || this.state === 'finished') {
       if (lastTested !== this.parameters.version && this.parameters.version > 0) this.requestEvaluation()
       return
     }
     const every = this.spec.evaluateEveryEpochs
-    const asked = every === 0 ? 0 : Math.floor(this.epochs.progress / every + 1e-9)
+    const asked = every === 0 ? 0 : Math.floor(this.history.epochs.progress / every + 1e-9)
     if (this.state === 'running' && asked > this.evaluationsAsked && this.requestEvaluation()) {
       this.evaluationsAsked = asked
     }
   }
 
   private requestEvaluation(): boolean {
-    const { seconds, examples } = this.durable
-    return this.evaluation.request({ version: this.versions.pin(), seconds, examples, epoch: this.epochs.progress })
+    const { seconds, examples } = this.history.counts
+    return this.evaluation.request({
+      version: this.versions.pin(),
+      seconds,
+      examples,
+      epoch: this.history.epochs.progress,
+    })
   }
-}
-
-const TRANSITIONS: Record<RunState, RunState[]> = {
-  draft: ['running', 'finished'],
-  running: ['paused', 'finished', 'failed'],
-  paused: ['running', 'finished', 'failed'],
-  finished: [],
-  failed: [],
 }
 
 const wait = (reason: string): LeaseReply => ({ ok: true, waitMs: WAIT_MS, reason })

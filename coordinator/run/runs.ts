@@ -63,7 +63,10 @@ export class Runs {
   private readonly models = new Map<string, Blob>()
   private readonly datasets = new Map<string, Dataset>()
   /** Volunteers of this process, the run each works on, and when its leases were started. */
-  private readonly volunteers = new Map<string, { introduction: Introduction; wanted: string | undefined; run: string | null }>()
+  private readonly volunteers = new Map<
+    string,
+    { introduction: Introduction; wanted: string | undefined; run: string | null }
+  >()
   private readonly startedAt = new Map<string, number>()
   private queue: Pending[] = []
   /** The last write to the journal failed: nothing is accepted until one succeeds. */
@@ -87,11 +90,12 @@ export class Runs {
   private recoverRun(id: string): Run {
     const { journal, boot } = this.surroundings
     const created = journal.read(id, 0).next().value as Entry | undefined
-    if (created?.kind !== 'created') throw new Error(`invariant: the journal of run ${id} does not begin with its creation`)
+    if (created?.kind !== 'created')
+      throw new Error(`invariant: the journal of run ${id} does not begin with its creation`)
     const { spec, createdAt } = created.data as CreatedData
     const checkpoint = journal.loadCheckpoint(id) ?? undefined
     const run = new Run(id, spec, this.dataset(spec.dataset), boot, createdAt, checkpoint)
-    for (const entry of journal.read(id, checkpoint?.seq ?? 0)) run.fold(entry)
+    for (const entry of journal.read(id, checkpoint?.seq ?? 0)) run.history.fold(entry)
     return run
   }
 
@@ -102,7 +106,7 @@ export class Runs {
     const run = new Run(id, spec, this.dataset(spec.dataset), this.surroundings.boot, now)
     const data: CreatedData = { spec, createdAt: now }
     const [entry] = this.append([{ run: id, at: now, kind: 'created', data, payload: null }])
-    run.fold(entry)
+    run.history.fold(entry)
     this.adopt(run)
     this.saveCheckpoint(run)
     this.move(run, 'running', null, now)
@@ -118,7 +122,7 @@ export class Runs {
   }
 
   metrics(run: Run): RunMetrics {
-    const { train, test } = run.curves()
+    const { train, test } = run.history.series
     return { run: run.id, train: [...train], test: [...test] }
   }
 
@@ -163,7 +167,8 @@ export class Runs {
   start(volunteer: string, lease: string, now: number): Start | Refusal {
     const run = this.runOfLease(lease)
     if (run === undefined) return refuse('lease-unknown', `no lease ${lease} is held; ask for a new one`)
-    if (run.roster.get(volunteer) === undefined) return refuse('lease-foreign', `lease ${lease} belongs to another volunteer`)
+    if (run.roster.get(volunteer) === undefined)
+      return refuse('lease-foreign', `lease ${lease} belongs to another volunteer`)
     const start = run.start(volunteer, lease, now)
     if (!('ok' in start) && !this.startedAt.has(lease)) this.startedAt.set(lease, now)
     return start
@@ -236,7 +241,7 @@ export class Runs {
       touched.add(run)
     }
     for (const run of touched) {
-      if (run.checkpointDue || run.state === 'finished') this.saveCheckpoint(run)
+      if (run.history.checkpointDue || run.state === 'finished') this.saveCheckpoint(run)
     }
     this.surroundings.listener.work()
   }
@@ -318,13 +323,20 @@ export class Runs {
   private runOfUpdate(volunteer: string, lease: string): Run | Refusal {
     const run = this.runOfLease(lease)
     if (run === undefined) return refuse('lease-unknown', `no lease ${lease} is held; ask for a new one`)
-    if (run.roster.get(volunteer) === undefined) return refuse('lease-foreign', `lease ${lease} belongs to another volunteer`)
+    if (run.roster.get(volunteer) === undefined)
+      return refuse('lease-foreign', `lease ${lease} belongs to another volunteer`)
     return run
   }
 
   private answer({ submission, next, answer }: Pending, { version, staleness }: Settlement, now: number): void {
     const start = next === undefined ? undefined : this.start(submission.lease.volunteer, next, now)
-    answer({ ok: true, verdict: 'accepted', version, staleness, ...(start === undefined || 'ok' in start ? {} : { start }) })
+    answer({
+      ok: true,
+      verdict: 'accepted',
+      version,
+      staleness,
+      ...(start === undefined || 'ok' in start ? {} : { start }),
+    })
   }
 
   private announceEvents(run: Run, { train, test }: Settlement, now: number): void {
@@ -340,7 +352,7 @@ export class Runs {
 
   /** Journals entries of the operator's or our own doing and folds them in. */
   private write(entries: NewEntry[]): void {
-    for (const entry of this.append(entries)) this.runs.get(entry.run)!.fold(entry)
+    for (const entry of this.append(entries)) this.runs.get(entry.run)!.history.fold(entry)
   }
 
   private append(entries: NewEntry[]): Entry[] {
@@ -367,14 +379,17 @@ export class Runs {
 
   private saveCheckpoint(run: Run): void {
     const { journal, listener } = this.surroundings
-    const checkpoint = run.checkpoint()
+    const checkpoint = run.history.checkpoint(run.id)
     if (checkpoint === null) return
     try {
       journal.saveCheckpoint(checkpoint)
       if (run.spec.journal === 'since-checkpoint') journal.prune(run.id)
     } catch (error) {
       if (!(error instanceof StorageError)) throw error
-      listener.warn('a checkpoint could not be written; the journal still holds everything', { run: run.id, error: error.message })
+      listener.warn('a checkpoint could not be written; the journal still holds everything', {
+        run: run.id,
+        error: error.message,
+      })
     }
   }
 }

@@ -40,7 +40,14 @@ export interface Observation {
   volunteers: number
 }
 
-const nothing = (sinceSeconds: number): Gathered => ({ sinceSeconds, examples: 0, lossSum: 0, correct: 0, updates: 0, staleness: 0 })
+const nothing = (sinceSeconds: number): Gathered => ({
+  sinceSeconds,
+  examples: 0,
+  lossSum: 0,
+  correct: 0,
+  updates: 0,
+  staleness: 0,
+})
 
 export class Series {
   private state: SeriesState

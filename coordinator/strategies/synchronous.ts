@@ -28,7 +28,8 @@ export class Synchronous implements Strategy {
     const batch = this.batchAt(ask.epochs.doneInCurrent)
     // Portions have fixed bounds, so what is free in the batch is always a row of whole portions.
     const first = ask.epochs.takeWithin(1, batch)[0]
-    if (first === undefined) return { wait: 'this batch is out with other volunteers; the next one starts when it is in' }
+    if (first === undefined)
+      return { wait: 'this batch is out with other volunteers; the next one starts when it is in' }
     ask.epochs.giveBack([first])
     const to = Math.min(batch.to, first.from + this.spec.portionSize)
     const stretches = ask.epochs.takeWithin(this.spec.portionSize, { from: first.from, to })

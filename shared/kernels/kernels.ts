@@ -14,7 +14,8 @@
  * It promises: the same bytes in give the same bytes out on every machine (fixed order, no relaxed SIMD, every
  * operation rounded to f32 where it is written as f32), except for which NaN a NaN is. Any count is handled exactly:
  * nothing past it is read or written. Pointers are byte addresses within the instance's memory; a vector of n
- * floats takes 4n bytes. Two vectors of one call either are the same or do not overlap.
+ * floats takes 4n bytes. Vectors of one call do not overlap.
+ * The running means of momentum and adam are flushed: a result smaller than the least normal float is zero.
  */
 import { wasm } from './wasm.ts'
 
@@ -192,12 +193,16 @@ export class Kernels {
 
   /**
    * m ← β₁·m + (1−β₁)·(weight·g);  v ← β₂·v + (1−β₂)·(weight·g)²;
-   * w ← w − rate·((correction₁·m) / (√(correction₂·v) + ε) + weightDecay·w)
+   * w ← w − ((rate·correction1)·m / (√(correction2·v) + ε) + (rate·weightDecay)·w)
+   *
+   * The products of scalars in brackets are taken in f64 and rounded once.
    */
   adam(w: number, g: number, m: number, v: number, count: number, scalars: AdamScalars): void {
     const { weight, rate, beta1, beta2, epsilon, weightDecay, correction1, correction2 } = scalars
-    const decays = [beta1, 1 - beta1, beta2, 1 - beta2]
-    this.exports.adam(w, g, m, v, count, weight, rate, ...decays, epsilon, weightDecay, correction1, correction2)
+    const stepRate = rate * correction1
+    const decay = rate * weightDecay
+    const betas = [beta1, 1 - beta1, beta2, 1 - beta2]
+    this.exports.adam(w, g, m, v, count, weight, stepRate, ...betas, epsilon, decay, correction2)
   }
 }
 

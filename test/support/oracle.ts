@@ -13,8 +13,8 @@ export interface Verdict {
   correct: number
   /** Gradient of the mean cross-entropy, in layout order. */
   gradient: Float64Array
-  /** The least distance of any rectifier's input from zero and of any pool's highest from its second: where it is
-   * tiny, float32 and float64 may rightly disagree. */
+  /** The least distance of any rectifier's input from zero and of any pool's or classifier's highest from its second:
+   * where it is tiny, float32 and float64 may rightly disagree. */
   margin: number
 }
 
@@ -64,7 +64,7 @@ export function judge(
         return pass
       case 'relu':
         for (const x of before) margin = Math.min(margin, Math.abs(x))
-        y = before.map((x) => (x > 0 ? x : 0))
+        y = before.map((x) => Math.max(x, 0))
         slope = (x) => (x > 0 ? 1 : 0)
         break
       case 'tanh':
@@ -198,6 +198,7 @@ export function judge(
     const logSum = highest + Math.log(x.reduce((sum, logit) => sum + Math.exp(logit - highest), 0))
     const label = labels[example]
     lossSum += logSum - x[label]
+    margin = Math.min(margin, highest - Math.max(...x.filter((_, j) => j !== x.indexOf(highest))))
     if (x.indexOf(highest) === label) correct++
     let dy = x.map((logit, j) => (Math.exp(logit - logSum) - (j === label ? 1 : 0)) / count)
     for (const pass of passes.reverse()) dy = pass.back(dy)

@@ -10,13 +10,16 @@ export class SoftmaxEngine implements Engine {
   closed = false
   /** Called at each step; a test's clock may move on here. */
   private readonly onStep: () => void
+  /** What has to happen before the device is done. */
+  private readonly settled: () => Promise<void>
 
-  constructor(onStep: () => void = () => {}) {
+  constructor(onStep: () => void = () => {}, settled: () => Promise<void> = async () => {}) {
     this.onStep = onStep
+    this.settled = settled
   }
 
   async load(model: ModelDescription): Promise<Trainer> {
-    return softmaxTrainer(model, this.onStep)
+    return { ...softmaxTrainer(model, this.onStep), settled: this.settled }
   }
 
   async close(): Promise<void> {
@@ -24,7 +27,10 @@ export class SoftmaxEngine implements Engine {
   }
 }
 
-export function softmaxTrainer({ layout, inputShape, classes }: ModelDescription, onStep: () => void = () => {}): Trainer {
+export function softmaxTrainer(
+  { layout, inputShape, classes }: ModelDescription,
+  onStep: () => void = () => {},
+): Trainer {
   const features = inputShape.reduce((product, dimension) => product * dimension, 1)
   let replica = new Float64Array(layout.size)
   let accrued = new Float64Array(layout.size)

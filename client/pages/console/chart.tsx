@@ -28,6 +28,8 @@ interface ChartProps {
 }
 
 const HEIGHT = 200
+/** More points than this have no room for a dot each. */
+const MOST_DOTS = 40
 
 export function Chart({ title, curves, format, scale, empty, tool }: ChartProps) {
   const box = useRef<HTMLDivElement>(null)
@@ -104,6 +106,12 @@ function nearest(column: (number | null | undefined)[], at: number): number | nu
   return null
 }
 
+function filledIn(column: ArrayLike<number | null | undefined>): number {
+  let filled = 0
+  for (let i = 0; i < column.length; i++) if (column[i] != null) filled++
+  return filled
+}
+
 function optionsOf(
   frame: HTMLElement,
   curves: Curve[],
@@ -128,7 +136,7 @@ function optionsOf(
   return {
     width: frame.clientWidth,
     height: HEIGHT,
-    padding: [8, 8, 0, 0],
+    padding: [8, 18, 0, 0],
     legend: { show: false },
     cursor: { sync: { key: 'run' }, drag: { x: false, y: false }, points: { size: 7 }, y: false },
     scales: { x: { time: false }, y: rangeOf(scale) },
@@ -150,7 +158,11 @@ function optionsOf(
           stroke,
           width: 1.75,
           spanGaps: true,
-          points: curve.sparse ? { show: true, size: 6, fill: stroke } : { show: false },
+          points: {
+            show: (plot: uPlot, series: number) => curve.sparse === true && filledIn(plot.data[series]) <= MOST_DOTS,
+            size: 6,
+            fill: stroke,
+          },
           ...(curve.filled ? { fill: withAlpha(stroke, 0.12) } : {}),
         }
       }),

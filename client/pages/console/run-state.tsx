@@ -11,7 +11,7 @@ const MOODS: Record<State, string> = {
 
 export function RunState({ state }: { state: State }) {
   return (
-    <span class={`run-state ${state}`}>
+    <span class="run-state">
       <span class={`dot ${MOODS[state]}`} aria-hidden="true" />
       {state}
     </span>

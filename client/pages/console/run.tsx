@@ -28,7 +28,7 @@ export function RunView({ run, operator, watch }: RunProps) {
         <Actions run={run} operator={operator} watch={watch} />
       </header>
       {run.reason !== null && (run.state === 'paused' || run.state === 'failed') && (
-        <p class={`reason ${run.state}`} role="status">
+        <p class={run.state === 'failed' ? 'reason grave' : 'reason'} role="status">
           <strong>{run.state === 'failed' ? 'Failed' : 'Paused'}:</strong> {run.reason}
         </p>
       )}
@@ -142,8 +142,7 @@ function Headline({ run }: { run: RunDetail }) {
       </dl>
       <dl class="ledger">
         <Entry name="Examples" value={count(run.examples)} />
-        <Entry name="Updates accepted" value={count(run.updatesAccepted)} />
-        <Entry name="refused" value={count(run.updatesRefused)} />
+        <Entry name="Updates" value={`${count(run.updatesAccepted)} accepted, ${count(run.updatesRefused)} refused`} />
         <Entry name="Mean staleness" value={run.meanStaleness.toFixed(1)} />
         <Entry name="Versions" value={count(run.versions)} />
         <Entry name="Received" value={`${bytes(run.bytesUp)} (${perExample})`} />
@@ -243,7 +242,7 @@ function Charts({ run, watch }: { run: RunDetail; watch: Watch }) {
         ]}
       />
       <Chart
-        title="Volunteers and staleness"
+        title="Crowd"
         empty={empty}
         format={(value) => value.toFixed(1).replace('.0', '')}
         scale="from-zero"

@@ -11,7 +11,7 @@ export const TEMPLATES: Template[] = [
   {
     id: 'softmax',
     title: 'Softmax',
-    words: 'One layer, 7,850 parameters. Reads about 92 of 100 digits within a minute or two: good for a first try.',
+    words: 'One layer, 7,850 parameters. Reads about 92 of 100 digits, soon: good for a first try.',
     spec: {
       name: 'Digits, softmax',
       dataset: { name: 'mnist' },

@@ -4,7 +4,7 @@ import type { RunDetail, VolunteerDetail } from '../../../shared/api.ts'
 import { ago, count, rate } from './figures.ts'
 
 /** So many rows before one has to ask for the rest; a crowd of a thousand would drown the page. */
-const FIRST_ROWS = 12
+const FIRST_ROWS = 8
 
 export function Volunteers({ run }: { run: RunDetail }) {
   const [all, setAll] = useState(false)
@@ -76,20 +76,20 @@ function Row({ volunteer }: { volunteer: VolunteerDetail }) {
           {volunteer.trusted && <span class="tag">trusted</span>}
         </span>
       </th>
-      <td data-name="Backend">{volunteer.backend}</td>
-      <td data-name="Examples" class="figure">
+      <td>{volunteer.backend}</td>
+      <td data-name="examples" class="figure">
         {count(volunteer.examples)}
       </td>
-      <td data-name="Accepted" class="figure">
+      <td data-name="accepted" class="figure">
         {count(volunteer.updatesAccepted)}
       </td>
-      <td data-name="Refused" class={`figure${volunteer.updatesRefused > 0 ? ' some' : ''}`}>
+      <td data-name="refused" class={`figure${volunteer.updatesRefused > 0 ? ' some' : ''}`}>
         {count(volunteer.updatesRefused)}
       </td>
-      <td data-name="Examples/s" class="figure">
+      <td data-name="examples/s" class="figure">
         {rate(volunteer.examplesPerSecond)}
       </td>
-      <td data-name="Connected">
+      <td>
         <span class="state">
           <span class={`dot ${volunteer.connected ? 'good' : 'off'}`} aria-hidden="true" />
           {volunteer.connected ? (volunteer.leases > 0 ? 'working' : 'idle') : ago(volunteer.lastSeen)}

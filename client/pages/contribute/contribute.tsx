@@ -44,7 +44,7 @@ export function Contribute({ contribution }: { contribution: Contribution }) {
               <Tile
                 name="Updates accepted"
                 value={count(counts.updatesAccepted)}
-                note={counts.updatesRefused > 0 ? `${count(counts.updatesRefused)} came too late` : undefined}
+                note={counts.updatesRefused > 0 ? `${count(counts.updatesRefused)} not used` : undefined}
               />
               <Tile
                 name="Examples a second"
@@ -112,7 +112,7 @@ function Model(props: { progress: Progress | null; begun: boolean; running: bool
       )}
       {progress && (
         <>
-          <progress class="passes" value={progress.epoch} max={progress.epochs} aria-label={passes(progress)} />
+          <progress class="passes" value={progress.epoch} max={progress.epochs} aria-label="Progress of the training" />
           <p class="crowd">
             <span>{passes(progress)}</span>
             {running && <span>{others(progress.volunteers)}</span>}

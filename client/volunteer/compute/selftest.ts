@@ -1,6 +1,6 @@
 /**
- * The self-test that a device must pass before it is used: a short lease on a small dense net and one on a small
- * convolutional net, against values that a float64 oracle computed (reference.ts). Drivers do get gradients wrong, and
+ * The self-test that a device must pass before it is used: short leases on a small dense, a small convolutional and a
+ * wide net, against values that a float64 oracle computed (reference.ts). Drivers do get gradients wrong, and
  * a wrong gradient that looks like one poisons everybody's model.
  */
 import { type Layer, layoutOf, type Topology } from '../../../shared/models.ts'
@@ -40,7 +40,7 @@ const conv2d = (name: string, filters: number, kernel: number, padding: string, 
 })
 const softmax: Layer = { class_name: 'Activation', config: { name: 'softmax', activation: 'softmax' } }
 
-function makeCase(name: string, inputShape: number[], classes: number, layers: Layer[], seed: number): Case {
+function makeCase(name: string, inputShape: number[], classes: number, layers: Layer[], seed: number, scale = 1): Case {
   layers[0].config.batch_input_shape = [null, ...inputShape]
   const topology: Topology = {
     class_name: 'Sequential',
@@ -57,7 +57,7 @@ function makeCase(name: string, inputShape: number[], classes: number, layers: L
   return {
     name,
     model: { topology, layout, inputShape, classes },
-    parameters: Float32Array.from({ length: layout.size }, (_, i) => at(i) - 0.5),
+    parameters: Float32Array.from({ length: layout.size }, (_, i) => (at(30_000 + i) - 0.5) * scale),
     inputs: Float32Array.from({ length: examples * features }, (_, i) => at(10_000 + i)),
     labels: Uint8Array.from({ length: examples }, (_, i) => Math.floor(at(20_000 + i) * classes)),
     counts,
@@ -68,7 +68,7 @@ function makeCase(name: string, inputShape: number[], classes: number, layers: L
 /** The cases, in the order of `REFERENCES`. */
 export function cases(): Case[] {
   return [
-    makeCase('dense net', [9], 3, [dense('hidden', 6, 'relu'), dense('output', 3, 'linear'), softmax], 1),
+    makeCase('dense net', [9], 3, [dense('hidden', 6, 'relu'), dense('output', 3, 'linear'), softmax], 5),
     makeCase(
       'convolutional net',
       [7, 6, 2],
@@ -84,10 +84,22 @@ export function cases(): Case[] {
         dense('output', 3, 'linear'),
         softmax,
       ],
-      2,
+      5,
+    ),
+    // Wide enough for the code paths that some backends keep for long inner products.
+    makeCase(
+      'wide net',
+      [4],
+      3,
+      [dense('hidden_1', 40, 'tanh'), dense('hidden_2', 2048, 'tanh'), dense('output', 3, 'linear'), softmax],
+      3,
+      0.25,
     ),
   ]
 }
+
+/** Of a larger net only the first layer's gradient is kept: every other layer's computation goes into it. */
+export const REFERENCE_FLOATS = 200
 
 /** @throws Error that says which case, where and by how much, when the engine's gradient is not the reference's. */
 export async function selfTest(engine: Engine): Promise<void> {

@@ -166,7 +166,7 @@ function unfold(x: usize, to: usize, from: i32, count: i32): void {
         continue
       }
       const line = x + ((<usize>(image * inHeight + iy) * <usize>inWidth * <usize>inChannels) << 2)
-      if (dilationX == 1 && left >= 0 && left + kernelWidth <= inWidth) {
+      if (dilationX === 1 && left >= 0 && left + kernelWidth <= inWidth) {
         copy(to, line + ((<usize>(left * inChannels)) << 2), rowFloats)
         to += (<usize>rowFloats) << 2
         continue
@@ -178,9 +178,9 @@ function unfold(x: usize, to: usize, from: i32, count: i32): void {
         to += (<usize>inChannels) << 2
       }
     }
-    if (++column == outWidth) {
+    if (++column === outWidth) {
       column = 0
-      if (++row == outHeight) {
+      if (++row === outHeight) {
         row = 0
         image++
       }
@@ -200,7 +200,7 @@ function fold(patches: usize, x: usize, from: i32, count: i32): void {
       const iy = row * strideY - padTop + ky * dilationY
       if (iy >= 0 && iy < inHeight) {
         const line = x + ((<usize>(image * inHeight + iy) * <usize>inWidth * <usize>inChannels) << 2)
-        if (dilationX == 1 && left >= 0 && left + kernelWidth <= inWidth) {
+        if (dilationX === 1 && left >= 0 && left + kernelWidth <= inWidth) {
           addTo(line + ((<usize>(left * inChannels)) << 2), patches, rowFloats)
         } else {
           for (let kx = 0; kx < kernelWidth; kx++) {
@@ -212,9 +212,9 @@ function fold(patches: usize, x: usize, from: i32, count: i32): void {
       }
       patches += (<usize>rowFloats) << 2
     }
-    if (++column == outWidth) {
+    if (++column === outWidth) {
       column = 0
-      if (++row == outHeight) {
+      if (++row === outHeight) {
         row = 0
         image++
       }

@@ -44,7 +44,7 @@ export function matmul(
   const tile = packedB + 4 * TILE_COLUMNS * DEPTH
   for (let i = 0; i < m; i += ROWS) {
     const rows = min(ROWS, m - i)
-    for (let p = 0; p == 0 || p < k; p += DEPTH) {
+    for (let p = 0; p === 0 || p < k; p += DEPTH) {
       const depth = min(DEPTH, k - p)
       for (let r = 0; r < rows; r += TILE_ROWS) {
         const to = packedA + <usize>(r * depth) * 4
@@ -59,7 +59,7 @@ export function matmul(
         const biasAt = bias + <usize>j * 4
         for (let r = 0; r < rows; r += TILE_ROWS) {
           const at = cell(c, i + r, ldc, j)
-          if (columns == TILE_COLUMNS && rows - r >= TILE_ROWS) {
+          if (columns === TILE_COLUMNS && rows - r >= TILE_ROWS) {
             multiply(packedA + <usize>(r * depth) * 4, packedB, depth, at, ldc, start, biasAt)
           } else {
             multiply(packedA + <usize>(r * depth) * 4, packedB, depth, tile, TILE_COLUMNS, 0, 0)
@@ -68,8 +68,8 @@ export function matmul(
               for (let y = 0; y < columns; y++) {
                 const one = cell(at, x, ldc, y)
                 let value = load<f32>(tile + <usize>(x * TILE_COLUMNS + y) * 4)
-                if (start == 1) value += load<f32>(one)
-                else if (start == 2) value += load<f32>(biasAt + <usize>y * 4)
+                if (start === 1) value += load<f32>(one)
+                else if (start === 2) value += load<f32>(biasAt + <usize>y * 4)
                 store<f32>(one, value)
               }
             }
@@ -121,7 +121,7 @@ function multiply(a: usize, b: usize, depth: i32, c: usize, ldc: i32, start: i32
   const row1 = c + <usize>ldc * 4,
     row2 = row1 + <usize>ldc * 4,
     row3 = row2 + <usize>ldc * 4
-  if (start == 1) {
+  if (start === 1) {
     c00 = f32x4.add(c00, v128.load(c))
     c01 = f32x4.add(c01, v128.load(c, 16))
     c10 = f32x4.add(c10, v128.load(row1))
@@ -130,7 +130,7 @@ function multiply(a: usize, b: usize, depth: i32, c: usize, ldc: i32, start: i32
     c21 = f32x4.add(c21, v128.load(row2, 16))
     c30 = f32x4.add(c30, v128.load(row3))
     c31 = f32x4.add(c31, v128.load(row3, 16))
-  } else if (start == 2) {
+  } else if (start === 2) {
     const b0 = v128.load(bias),
       b1 = v128.load(bias, 16)
     c00 = f32x4.add(c00, b0)
@@ -200,8 +200,8 @@ function packAlong(to: usize, from: usize, ld: i32, width: i32, lines: i32, dept
 function packAcross(to: usize, from: usize, ld: i32, width: i32, lines: i32, depth: i32): void {
   const pitch = <usize>ld * 4
   const end = to + <usize>(depth * width) * 4
-  if (lines == width) {
-    if (width == 8) {
+  if (lines === width) {
+    if (width === 8) {
       for (; to < end; to += 32) {
         v128.store(to, v128.load(from))
         v128.store(to, v128.load(from, 16), 16)

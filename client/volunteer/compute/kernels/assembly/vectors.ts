@@ -24,7 +24,7 @@ const BLOCK: i32 = 256
 /** out[n] = sum over the m rows of x[m×n]: the gradient of a bias. */
 export function sumRows(out: usize, x: usize, m: i32, n: i32): void {
   const pitch = (<usize>n) << 2
-  for (let from = 0; from == 0 || from < m; from += BLOCK) {
+  for (let from = 0; from === 0 || from < m; from += BLOCK) {
     const rows = min(BLOCK, m - from)
     const block = x + <usize>from * pitch
     let j = 0
