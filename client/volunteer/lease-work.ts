@@ -46,15 +46,24 @@ export async function computeLease(
   let stepMs = 0
   let minibatches = 0
   let done = 0
+  /** Examples whose paced time is not waited for yet; the last ones' only after the result is read, which is work too. */
+  let owed = 0
   pace?.begin()
   trainer.begin(parameters)
   for (const { inputs, labels, count } of examples.minibatches()) {
+    if (pace && owed > 0) {
+      await pace.spend(owed, stopping)
+      owed = 0
+      // A paced wait is no measure of how long a step takes.
+      if (unsettled === 0) settledAt = clock.now()
+    }
     const spentMs = Math.max(clock.now(), settledAt + unsettled * stepMs) - startedAt
     if (minibatches > 0 && spentMs >= lease.budgetMs) break
     if (lease.kind === 'gradient') trainer.step(inputs, labels, count, start.localRate)
     else trainer.evaluate(inputs, labels, count)
     minibatches++
     done += count
+    owed = count
     unsettled++
     if (unsettled >= settleAfter) {
       await trainer.settled()
@@ -64,11 +73,6 @@ export async function computeLease(
       unsettled = 0
       settleAfter = Math.max(1, Math.min(UNSETTLED_STEPS, Math.floor(UNSETTLED_MS / stepMs)))
     }
-    if (pace) {
-      await pace.spend(count, stopping)
-      // A paced wait is no measure of how long a step takes.
-      if (unsettled === 0) settledAt = clock.now()
-    }
     if (clock.now() - breathedAt >= BREATH_EVERY_MS) {
       await clock.breathe()
       breathedAt = clock.now()
@@ -76,6 +80,7 @@ export async function computeLease(
     stopping.throwIfAborted()
   }
   const { gradient, lossSum, correct } = await trainer.finish()
+  await pace?.spend(owed, stopping)
   const computeMs = clock.now() - startedAt
   return {
     minibatches: lease.kind === 'gradient' ? minibatches : 0,

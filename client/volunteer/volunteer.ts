@@ -136,6 +136,7 @@ export class Volunteer {
     const session = new Session({ address, ...identity, clock, uniform, stopping, changed })
     this.session = session
     this.materials = new Materials(session, cache, engine)
+    this.report()
 
     let coming = this.procure(session, this.materials)
     let started: Start | undefined
@@ -146,11 +147,13 @@ export class Volunteer {
       this.report()
       // From here on, the next lease is on its way while this one is computed.
       coming = this.procure(session, this.materials)
+      let computed = false
       try {
         const start = started ?? (await session.ask('start', { lease: ready.lease.id })).start
         started = undefined
         const parameters = await this.parametersFor(session, ready, start)
         const result = await this.compute(ready, start, parameters)
+        computed = true
         const payload = result.gradient ? encodeVector(codecs[ready.lease.codec], result.gradient) : new Uint8Array()
         const { minibatches, examples, lossSum, correct, computeMs } = result
         const update = {
@@ -167,7 +170,7 @@ export class Volunteer {
         started = accepted?.start
       } catch (error) {
         started = undefined
-        this.dropped(ready.lease, error)
+        this.dropped(ready.lease, error, computed)
       }
       this.current = null
       // Our update may have been what others, and so our next lease, were waiting for.
@@ -257,9 +260,9 @@ export class Volunteer {
   }
 
   /** A lease came to nothing. Throws what a volunteer cannot go on from. */
-  private dropped(lease: Lease, error: unknown): void {
+  private dropped(lease: Lease, error: unknown, computed: boolean): void {
     this.refused(error)
-    this.updatesRefused++
+    if (computed) this.updatesRefused++
     this.giveBack(this.session!, lease)
     this.report()
   }

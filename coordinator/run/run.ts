@@ -373,6 +373,11 @@ export class Run {
     }
   }
 
+  /** The leases that are out, those of them that wait for the journal, and the version under test: to look at only. */
+  inspect(): { leases: HeldLease[]; settling: ReadonlySet<string>; evaluating: number | null } {
+    return { leases: [...this.leases.all()], settling: this.settling, evaluating: this.evaluation.version }
+  }
+
   // ---- inside ---------------------------------------------------------------------------------------------------
 
   private member(volunteer: string, now: number): Member {

@@ -74,6 +74,11 @@ export class Epochs {
     return this.open[0]?.done.size ?? 0
   }
 
+  /** The open epochs as they stand, to look at. */
+  inspect(): { epoch: number; free: Interval[]; done: Interval[] }[] {
+    return this.open.map(({ epoch, free, done }) => ({ epoch, free: free.toJSON(), done: done.toJSON() }))
+  }
+
   /** Takes free positions for a lease, at most `count`, of one epoch, the oldest that has any; [] when none is free. */
   take(count: number): Stretch[] {
     for (let i = 0; i < OPEN_EPOCHS; i++) {

@@ -3,6 +3,7 @@
  *
  * `createKernels()` gives an instance with a memory of its own. It starts at 64 KiB and grows to what is reserved,
  * so a coordinator can hold one a range. Nothing is ever freed but the whole instance: reserve once, use for ever.
+ * V8 sets 10 GB of addresses (not of memory) aside for each, so a process can hold about 12,900.
  *
  *     const kernels = createKernels()
  *     const w = kernels.reserve(4 * count)
@@ -15,7 +16,7 @@
  * operation rounded to f32 where it is written as f32), except for which NaN a NaN is. Any count is handled exactly:
  * nothing past it is read or written. Pointers are byte addresses within the instance's memory; a vector of n
  * floats takes 4n bytes. Vectors of one call do not overlap.
- * The running means of momentum and adam are flushed: a result smaller than the least normal float is zero.
+ * The running means of momentum and adam are rounded to multiples of 2^-103 near zero, so they never become subnormal.
  */
 import { wasm } from './wasm.ts'
 
@@ -192,17 +193,29 @@ export class Kernels {
   }
 
   /**
-   * m ← β₁·m + (1−β₁)·(weight·g);  v ← β₂·v + (1−β₂)·(weight·g)²;
-   * w ← w − ((rate·correction1)·m / (√(correction2·v) + ε) + (rate·weightDecay)·w)
+   * m ← β₁·m + (1−β₁)·weight·g;  v ← β₂·v + (1−β₂)·(weight·g)²;
+   * w ← (1 − rate·weightDecay)·w − rate·correction1·m / (√(correction2·v) + ε)
    *
-   * The products of scalars in brackets are taken in f64 and rounded once.
+   * computed as Adam's §2 recommends, with √correction2 taken out of the root: every factor that does not depend on
+   * the element is one scalar, computed here in f64 and rounded once.
    */
   adam(w: number, g: number, m: number, v: number, count: number, scalars: AdamScalars): void {
     const { weight, rate, beta1, beta2, epsilon, weightDecay, correction1, correction2 } = scalars
-    const stepRate = rate * correction1
-    const decay = rate * weightDecay
-    const betas = [beta1, 1 - beta1, beta2, 1 - beta2]
-    this.exports.adam(w, g, m, v, count, weight, stepRate, ...betas, epsilon, decay, correction2)
+    const rootCorrection = Math.sqrt(correction2)
+    this.exports.adam(
+      w,
+      g,
+      m,
+      v,
+      count,
+      beta1,
+      (1 - beta1) * weight,
+      beta2,
+      (1 - beta2) * weight * weight,
+      (rate * correction1) / rootCorrection,
+      epsilon / rootCorrection,
+      1 - rate * weightDecay,
+    )
   }
 }
 

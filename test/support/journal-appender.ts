@@ -18,13 +18,27 @@ for (let group = 0; ; group++) {
   const first = journal.append(Array.from({ length: size }, (_, i) => appended(next + i)))
   if (first !== next) throw new Error(`invariant: expected ${next} as the group's first number, got ${first}`)
   next += size
-  writeSync(1, `${next - 1}\n`)
-  if (group % 5 === 4) {
+  acknowledge(`${next - 1}\n`)
+  // Large enough that SQLite copies its WAL into the file every few groups: it is to be killed at that too.
+  if (group % 4 === 3) {
+    const values = new Float32Array(1 << 19).fill(next - 1)
     journal.saveCheckpoint({
       run: 'run',
       seq: next - 1,
       state: next - 1,
-      vectors: [{ name: 'parameters', range: 0, values: new Float32Array(20_000).fill(next - 1) }],
+      vectors: [{ name: 'parameters', range: 0, values }],
     })
+  }
+}
+
+/** A reader that is busy lets the pipe run full, which does not block here: then this process waits for it. */
+function acknowledge(line: string): void {
+  for (;;) {
+    try {
+      writeSync(1, line)
+      return
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error
+    }
   }
 }

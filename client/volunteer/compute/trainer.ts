@@ -213,6 +213,12 @@ function logitsTopology(topology: Topology): Topology {
       `a classifier must end in an Activation layer softmax of its own; this one ends in ${last?.class_name ?? 'nothing'}`,
     )
   }
+  // tfjs flattens nothing that is flat already.
+  const inputShape = layers[0].config.batch_input_shape as unknown[] | undefined
+  if (layers[0].class_name === 'Flatten' && inputShape?.length === 2 && layers.length > 1) {
+    layers.shift()
+    layers[0].config.batch_input_shape = inputShape
+  }
   for (const { class_name, config } of layers) {
     if (class_name === 'Dropout' && config.rate !== 0) {
       throw new Error(`layer ${config.name} draws random numbers of its own, so a lease could not be recomputed`)

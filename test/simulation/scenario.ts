@@ -1,0 +1,187 @@
+/** What a seed stands for: the runs, the crowd and the misfortunes, all drawn before anything happens. */
+import { CODECS, parseRunSpec, type RunSpec } from '../../shared/run-spec.ts'
+import { Draws } from './draws.ts'
+import { SHARD_EXAMPLES } from './examples.ts'
+
+/** What a volunteer may do wrong, on purpose or because it is broken. */
+export const VICES = [
+  'nan',
+  'huge',
+  'short',
+  'long',
+  'size',
+  'count',
+  'correct',
+  'foreign',
+  'version',
+  'replay',
+  'unstarted',
+  'silent',
+  'squat',
+  'loss',
+  'time',
+  'idle',
+] as const
+export type Vice = (typeof VICES)[number]
+
+/** What a volunteer is like; the chances are per lease, those of the line per message. */
+export interface Nature {
+  readonly name: string
+  readonly trusted: boolean
+  readonly joinsAtMs: number
+  readonly examplesPerSecond: number
+  readonly latencyMs: number
+  readonly lost: number
+  readonly twice: number
+  readonly vanishes: number
+  /** A tab that vanished may be back after so long; null: never. */
+  readonly backAfterMs: number | null
+  readonly givesBack: number
+  /** A lease that takes many times as long as it should. */
+  readonly stalls: number
+  /** Asks for the next lease while it computes. */
+  readonly prefetches: boolean
+  /** Announces before it sends. */
+  readonly announces: boolean
+  readonly vice: Vice | null
+  readonly viceChance: number
+  /** The run it wants, by its place; null: any. */
+  readonly wants: number | null
+}
+
+export type Misfortune =
+  | 'crash'
+  | 'crash-before-append'
+  | 'crash-after-append'
+  | 'crash-before-checkpoint'
+  | 'crash-after-checkpoint'
+  | 'crash-orderly'
+  | 'disk-full'
+  | 'pause'
+  | 'pause-when-trained'
+  | 'stop'
+
+export interface Scenario {
+  readonly specs: readonly { readonly spec: RunSpec; readonly createdAtMs: number }[]
+  readonly crowd: readonly Nature[]
+  readonly misfortunes: readonly { readonly atMs: number; readonly what: Misfortune; readonly lastsMs: number }[]
+  /** From here on nothing of the coordinator's breaks any more; volunteers stay what they are. */
+  readonly calmAtMs: number
+}
+
+export function scenario(seed: number): Scenario {
+  const draws = new Draws(seed, 1)
+  const calmAtMs = draws.magnitude(20_000, 240_000)
+  const runs = draws.pick([1, 1, 1, 2, 2, 3])
+  const specs = Array.from({ length: runs }, (_, i) => ({
+    spec: drawSpec(draws, i),
+    createdAtMs: i === 0 ? 0 : draws.between(0, calmAtMs),
+  }))
+  const strangers = draws.pick([0, 1, 2, 3, 5, 8, 12, 17])
+  const crowd = [
+    ...Array.from({ length: draws.pick([1, 1, 2]) }, (_, i) => steadfast(draws, `steady-${i}`, false)),
+    steadfast(draws, 'own', true),
+    ...Array.from({ length: strangers }, (_, i) => stranger(draws, `tab-${i}`, calmAtMs, runs)),
+    ...(draws.chance(0.15) ? [{ ...stranger(draws, 'own-2', calmAtMs, runs), trusted: true, vice: null }] : []),
+  ]
+  const misfortunes = Array.from({ length: draws.whole(0, 10) }, () => ({
+    atMs: draws.between(0, calmAtMs),
+    what: draws.pick<Misfortune>([
+      'crash',
+      'crash',
+      'crash-before-append',
+      'crash-after-append',
+      'crash-after-append',
+      'crash-before-checkpoint',
+      'crash-after-checkpoint',
+      'crash-orderly',
+      'disk-full',
+      'disk-full',
+      'pause',
+      'pause',
+      'pause-when-trained',
+      ...(draws.chance(0.1) ? (['stop'] as const) : []),
+    ]),
+    lastsMs: draws.magnitude(50, 20_000),
+  }))
+  return { specs, crowd, misfortunes, calmAtMs }
+}
+
+function drawSpec(draws: Draws, index: number): RunSpec {
+  const downpour = draws.chance(0.6)
+  const batchSize = draws.whole(1, 12)
+  const pushEvery = draws.whole(1, 4)
+  const rule = draws.pick(['sgd', 'momentum', 'adagrad', 'adam'] as const)
+  const parsed = parseRunSpec({
+    name: `simulated ${index}`,
+    // More test examples than one lease of an evaluation holds, sometimes.
+    dataset: { name: 'mnist', train: draws.whole(20, 20 * SHARD_EXAMPLES), test: draws.pick([10, 100, 2501, 7000]) },
+    model: draws.chance(0.5) ? { template: 'softmax' } : { template: 'mlp', hidden: [4] },
+    strategy: downpour
+      ? {
+          name: 'downpour',
+          batchSize,
+          pushEvery,
+          ...(draws.chance(0.4) ? { fetchEvery: pushEvery * draws.whole(1, 4) } : {}),
+          localRate: draws.pick([null, 0, 0.01]),
+          warmStart: draws.pick([0, 0, 1, 3, 8]),
+          maxStaleness: draws.pick([0, 1, 3, 10, 64]),
+        }
+      : { name: 'synchronous', batchSize: batchSize * draws.whole(1, 6), portionSize: draws.whole(1, batchSize) },
+    updateRule: { name: rule, rate: draws.magnitude(0.001, 0.05) },
+    schedule: { shape: draws.pick(['constant', 'linear', 'cosine']), final: draws.pick([0, 0.1, 1]) },
+    codec: { up: draws.pick(CODECS), down: draws.pick(['f32', 'f16']) },
+    stop: { epochs: draws.whole(1, 4), ...(draws.chance(0.15) ? { accuracy: 0.4 } : {}) },
+    evaluateEveryEpochs: draws.pick([0, 0.25, 1, 1.5]),
+    leaseSeconds: draws.magnitude(0.05, 15),
+    checkpointEvery: draws.whole(1, 12),
+    journal: draws.pick(['everything', 'since-checkpoint']),
+    seed: draws.whole(0, 1000),
+  })
+  if (!parsed.ok) throw new Error(`invariant: a drawn spec is bad: ${JSON.stringify(parsed.problems)}`)
+  return parsed.spec
+}
+
+/** Somebody who is there, slow perhaps, and does its work: with one of these a run must come to its end. */
+function steadfast(draws: Draws, name: string, trusted: boolean): Nature {
+  return {
+    name,
+    trusted,
+    joinsAtMs: draws.chance(0.5) ? 0 : draws.magnitude(1_000, 60_000),
+    examplesPerSecond: trusted ? draws.magnitude(300, 5_000) : draws.magnitude(10, 500),
+    latencyMs: draws.magnitude(1, 300),
+    lost: draws.pick([0, 0, 0.02]),
+    twice: draws.pick([0, 0, 0.05]),
+    vanishes: 0,
+    backAfterMs: null,
+    givesBack: 0,
+    stalls: 0,
+    prefetches: draws.chance(0.7),
+    announces: draws.chance(0.3),
+    vice: null,
+    viceChance: 0,
+    wants: null,
+  }
+}
+
+function stranger(draws: Draws, name: string, calmAtMs: number, runs: number): Nature {
+  const wicked = draws.chance(0.35)
+  return {
+    name,
+    trusted: false,
+    joinsAtMs: draws.chance(0.4) ? 0 : draws.between(0, calmAtMs),
+    examplesPerSecond: draws.magnitude(2, 2_000),
+    latencyMs: draws.magnitude(1, 3_000),
+    lost: draws.pick([0, 0.02, 0.1]),
+    twice: draws.pick([0, 0.05, 0.3]),
+    vanishes: draws.pick([0, 0, 0.05, 0.3]),
+    backAfterMs: draws.chance(0.7) ? draws.magnitude(200, 60_000) : null,
+    givesBack: draws.pick([0, 0, 0.1]),
+    stalls: draws.pick([0, 0, 0.1, 0.5]),
+    prefetches: draws.chance(0.7),
+    announces: draws.chance(0.3),
+    vice: wicked ? draws.pick(VICES) : null,
+    viceChance: wicked ? draws.pick([0.1, 0.5, 1]) : 0,
+    wants: draws.chance(0.2) ? draws.whole(0, runs - 1) : null,
+  }
+}

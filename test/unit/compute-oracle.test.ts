@@ -1,0 +1,66 @@
+/** The float64 oracle itself, and that the self-test's stored references are its. */
+import { describe, expect, it } from 'vitest'
+import { REFERENCES } from '../../client/volunteer/compute/reference.ts'
+import { cases, REFERENCE_FLOATS } from '../../client/volunteer/compute/selftest.ts'
+import { ACTIVATIONS, buildModel } from '../../shared/models.ts'
+import { Random } from '../../shared/random.ts'
+import { deviation, judge } from '../support/oracle.ts'
+import { referenceOf } from '../support/oracle-reference.ts'
+
+const draw = (length: number, seed: number): Float64Array => {
+  const random = new Random(seed)
+  return Float64Array.from({ length }, (_, i) => random.uniform(i) - 0.5)
+}
+
+describe('the oracle', () => {
+  const small = ACTIVATIONS.map((activation) => ({
+    name: `mlp with ${activation}`,
+    model: buildModel({ template: 'mlp', hidden: [7, 5], activation }, [3, 2, 1], 4),
+  }))
+  const net = cases()[1]
+  for (const { name, model } of [...small, { name: net.name, model: net.model }]) {
+    it(`agrees with central differences: ${name}`, () => {
+      const features = model.inputShape.reduce((product, dimension) => product * dimension, 1)
+      const parameters = draw(model.layout.size, 11)
+      const inputs = draw(3 * features, 12)
+      const labels = [1, 0, 2]
+      const loss = (): number => judge(model, parameters, inputs, labels, 3).lossSum / 3
+      const { gradient, margin } = judge(model, parameters, inputs, labels, 3)
+      const h = 1e-5
+      expect(margin).toBeGreaterThan(10 * h)
+      const differences = Float64Array.from(parameters, (value, i) => {
+        parameters[i] = value + h
+        const above = loss()
+        parameters[i] = value - h
+        const below = loss()
+        parameters[i] = value
+        return (above - below) / (2 * h)
+      })
+      expect(deviation(gradient, differences)).toBeLessThan(1e-6)
+    })
+  }
+
+  it('computes a value known by hand', () => {
+    // One input 1, logits (w0, w1) = (0, ln 3): p = (1/4, 3/4); label 0: loss = ln 4, gradient (p0 - 1, p1).
+    const model = buildModel({ template: 'softmax' }, [1], 2)
+    const { lossSum, correct, gradient } = judge(model, [0, Math.log(3), 0, 0], [1], [0], 1)
+    expect(lossSum).toBeCloseTo(Math.log(4), 12)
+    expect(correct).toBe(0)
+    expect(Array.from(gradient, (value) => Math.round(value * 1e12) / 1e12)).toEqual([-0.75, 0.75, -0.75, 0.75])
+  })
+})
+
+describe('the stored references', () => {
+  for (const [index, test] of cases().entries()) {
+    it(`are the oracle's: ${test.name}`, () => {
+      const { gradient, lossSum, correct, margin } = referenceOf(test)
+      const stored = REFERENCES[index]
+      expect(stored.gradient.length).toBe(Math.min(REFERENCE_FLOATS, test.model.layout.size))
+      expect(deviation(stored.gradient, gradient)).toBeLessThan(1e-9)
+      expect(stored.lossSum).toBeCloseTo(lossSum, 9)
+      expect(stored.correct).toBe(correct)
+      // Far enough from every kink that no right device can be on the other side of it.
+      expect(margin).toBeGreaterThan(2e-4)
+    })
+  }
+})
