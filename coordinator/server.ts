@@ -110,6 +110,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     setImmediate(() => {
       committing = false
       runs.commit(now())
+      commitSoon()
     })
   }
   volunteers = new Volunteers(io, {
@@ -154,7 +155,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     async close() {
       clearInterval(timer)
       await own?.close()
-      if (runs.pending) runs.commit(now())
+      while (runs.pending) runs.commit(now())
       events.close()
       await io.close()
       await app.close()

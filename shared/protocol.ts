@@ -8,7 +8,7 @@
  *     lease    give me work         ─► a Lease (or: wait so long)
  *     download a blob from offset   ─► one chunk; several requests may be under way (the window)
  *     start    I begin this lease   ─► a Start: the parameter version it is bound to
- *     update   I finished           ─► accepted (and the next lease's Start), or "send": upload it in chunks
+ *     update   I finished           ─► accepted (with the next lease's Start and one more lease), or "send": in chunks
  *     chunk    bytes at offset      ─► how much has arrived
  *     finish   all bytes are sent   ─► accepted
  *     giveBack I stop               ─► the lease is free again
@@ -230,7 +230,10 @@ export const verdict = z.union([
     /** The version this update became part of. */
     version: natural,
     staleness: natural,
+    /** Of the lease that `next` named. */
     start: start.optional(),
+    /** With a start: one more lease, to be fetched while that one is computed. */
+    lease: lease.optional(),
   }),
   z.object({ ok: z.literal(true), verdict: z.literal('send'), offset: natural }),
 ])

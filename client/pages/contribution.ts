@@ -91,7 +91,9 @@ export function openContribution(wish: Wish): Contribution {
     started.onerror = (event) => {
       event.preventDefault()
       if (worker !== started) return
-      const reason = event.message || 'its program could not be loaded; check the connection and try again'
+      // Without a message the program did not load; with one it broke.
+      const cause = event.message?.replace(/^Uncaught (\w*Error: )?/, '')
+      const reason = cause ? `the program stopped: ${cause}` : 'the program could not be loaded; check the connection'
       if (isRunning(status.value)) show({ ...(status.value ?? BLANK), state: 'failed', reason })
       end(started)
     }

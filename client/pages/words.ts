@@ -71,7 +71,7 @@ function tellIdle(progress: Progress | null, reason: string | null): Telling {
       return {
         mood: 'finished',
         headline: 'Training is finished',
-        detail: 'Thank you: the work is done. You can close this tab, or leave it open for the next training.',
+        detail: 'Thank you: the work is done. Leave this page open if you want to help the next training too.',
       }
     case 'paused':
       return {

@@ -25,7 +25,7 @@ import { computeLease, type LeaseResult } from './lease-work.ts'
 import { Materials, type ReadyLease } from './materials.ts'
 import { Pace } from './pace.ts'
 import { Session } from './session.ts'
-import { BadBlob, download, submit } from './transfer.ts'
+import { type Accepted, BadBlob, download, submit } from './transfer.ts'
 import type { VolunteerState, VolunteerStatus } from './worker-messages.ts'
 
 export interface VolunteerOptions {
@@ -139,18 +139,19 @@ export class Volunteer {
     this.report()
 
     let coming = this.procure(session, this.materials)
-    let started: Start | undefined
+    /** What the last update's acceptance brought along. */
+    let accepted: Accepted | null = null
     for (;;) {
       const ready = await coming.lease
       this.next = null
       this.current = ready
       this.report()
       // From here on, the next lease is on its way while this one is computed.
-      coming = this.procure(session, this.materials)
+      coming = this.procure(session, this.materials, accepted?.lease)
       let computed = false
       try {
-        const start = started ?? (await session.ask('start', { lease: ready.lease.id })).start
-        started = undefined
+        const start = accepted?.start ?? (await session.ask('start', { lease: ready.lease.id })).start
+        accepted = null
         const parameters = await this.parametersFor(session, ready, start)
         const result = await this.compute(ready, start, parameters)
         computed = true
@@ -165,11 +166,10 @@ export class Volunteer {
           correct,
           computeMs,
         }
-        const accepted = await submit(session, update, payload, () => this.next?.lease.id)
+        accepted = await submit(session, update, payload, () => this.next?.lease.id)
         this.accepted(ready.lease, result)
-        started = accepted?.start
       } catch (error) {
-        started = undefined
+        accepted = null
         this.dropped(ready.lease, error, computed)
       }
       this.current = null
@@ -178,19 +178,19 @@ export class Volunteer {
     }
   }
 
-  /** Fetches the next lease in the background until it is ready to start. */
-  private procure(session: Session, materials: Materials): { lease: Promise<ReadyLease> } {
-    const lease = this.nextLease(session, materials)
+  /** Fetches the next lease in the background until it is ready to start: the offered one, else one asked for. */
+  private procure(session: Session, materials: Materials, offered?: Lease): { lease: Promise<ReadyLease> } {
+    const lease = this.nextLease(session, materials, offered)
     // It is awaited later; failing before then must not end the process.
     lease.catch(() => {})
     return { lease }
   }
 
-  private async nextLease(session: Session, materials: Materials): Promise<ReadyLease> {
-    for (;;) {
+  private async nextLease(session: Session, materials: Materials, offered?: Lease): Promise<ReadyLease> {
+    for (let offer = offered; ; offer = undefined) {
       if (this.refusalsInARow > 0) await this.nap(backoffMs(this.refusalsInARow - 1, this.uniform()))
       const askedAt = this.clock.now()
-      const answer = await session.ask('lease', {}).catch((error) => this.refused(error))
+      const answer = offer ? { lease: offer } : await session.ask('lease', {}).catch((error) => this.refused(error))
       if (!answer) continue
       if ('waitMs' in answer) {
         this.waitingFor = answer.reason

@@ -17,12 +17,19 @@ export interface Asked {
   readonly epoch: number
 }
 
+/** What a lease found on its part of the test examples. */
+export interface Part {
+  readonly version: number
+  readonly examples: number
+  readonly lossSum: number
+  readonly correct: number
+}
+
 interface UnderWay {
   readonly asked: Asked
   readonly free: Intervals
-  tested: number
-  lossSum: number
-  correct: number
+  /** By lease, in the order they came. */
+  readonly parts: Map<string, Part>
 }
 
 export class Evaluation {
@@ -47,7 +54,7 @@ export class Evaluation {
   request(asked: Asked): boolean {
     if (this.current !== null) return false
     const free = new Intervals([{ from: 0, to: this.examples }])
-    this.current = { asked, free, tested: 0, lossSum: 0, correct: 0 }
+    this.current = { asked, free, parts: new Map() }
     return true
   }
 
@@ -60,15 +67,28 @@ export class Evaluation {
     for (const stretch of stretches) this.current!.free.add(stretch)
   }
 
-  /** Adds a part; returns the whole when it is complete. */
-  settle(part: { version: number; examples: number; lossSum: number; correct: number }): TestPoint | null {
-    const current = this.current
-    if (current?.asked.version !== part.version) return null
-    current.tested += part.examples
-    current.lossSum += part.lossSum
-    current.correct += part.correct
-    if (current.tested < this.examples) return null
+  /** Adds what a lease found; returns the whole when nothing lacks. It stays under way until it is journalled: `end`. */
+  add(lease: string, part: Part): TestPoint | null {
+    if (this.current?.asked.version !== part.version) return null
+    const { asked, parts } = this.current
+    parts.set(lease, part)
+    const whole = { tested: 0, lossSum: 0, correct: 0 }
+    for (const { examples, lossSum, correct } of parts.values()) {
+      whole.tested += examples
+      whole.lossSum += lossSum
+      whole.correct += correct
+    }
+    if (whole.tested < this.examples) return null
+    return { ...asked, loss: whole.lossSum / whole.tested, accuracy: whole.correct / whole.tested }
+  }
+
+  /** The journal could not be written: the lease will send its part again, or lose it. */
+  remove(lease: string): void {
+    this.current?.parts.delete(lease)
+  }
+
+  /** The whole is in the journal. */
+  end(): void {
     this.current = null
-    return { ...current.asked, loss: current.lossSum / current.tested, accuracy: current.correct / current.tested }
   }
 }

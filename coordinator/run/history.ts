@@ -66,6 +66,7 @@ interface Saved {
   strategy: unknown
   series: SeriesState
   version: number
+  runningSince: number | null
 }
 
 /** What an entry added to the curves. */
@@ -110,6 +111,7 @@ export class History {
       seconds: 0,
     }
     this.folded = checkpoint?.seq ?? 0
+    this.runningSince = saved?.runningSince ?? null
   }
 
   get state(): RunState {
@@ -152,6 +154,7 @@ export class History {
       case 'state': {
         const { state, reason } = entry.data as StateData
         this.enter(state, reason, entry.at)
+        this.finishIfTested()
         break
       }
     }
@@ -187,9 +190,15 @@ export class History {
     this.series.evaluated(point)
     const { accuracy } = this.spec.stop
     const reached = accuracy !== undefined && point.accuracy >= accuracy
-    const last = this.trained && point.version === this.parameters.version
-    if (this.state === 'running' && (reached || last)) this.enter('finished', null, 0)
+    if (this.state === 'running' && reached) this.enter('finished', null, 0)
+    this.finishIfTested()
     return point
+  }
+
+  /** Trained, and its last version tested: by this test, or while it was paused. */
+  private finishIfTested(): void {
+    const tested = this.series.test.at(-1)?.version === this.parameters.version
+    if (this.state === 'running' && this.trained && tested) this.enter('finished', null, 0)
   }
 
   private enter(state: RunState, reason: string | null, at: number): void {
@@ -213,9 +222,10 @@ export class History {
   checkpoint(run: string): Checkpoint | null {
     if (!this.strategy.quiescent) return null
     this.sinceCheckpoint = 0
-    const { counters, epochs, strategy, series, parameters } = this
+    const { counters, epochs, strategy, series, runningSince } = this
+    const { version } = this.parameters
     // Written as JSON at once: what goes on changing is not kept.
-    const state = JSON.parse(JSON.stringify({ counters, epochs, strategy, series, version: parameters.version }))
-    return { run, seq: this.folded, state, vectors: parameters.vectors() }
+    const state = JSON.parse(JSON.stringify({ counters, epochs, strategy, series, version, runningSince }))
+    return { run, seq: this.folded, state, vectors: this.parameters.vectors() }
   }
 }

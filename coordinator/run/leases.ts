@@ -5,7 +5,8 @@
  * from here on it is a pure function of what it names), then **ended**: settled by an update, given back, or expired.
  * It ends once; whoever asks for an ended lease is told how it ended. A granted lease waits behind the one its
  * volunteer is computing, so its deadline is that one's and its own together. Deadlines follow the volunteer's
- * measured speed: three times what the lease should take, never less than ten seconds.
+ * measured speed: three times what the lease should take, never less than ten seconds. An upload that gets on moves
+ * the deadline away, but not without end: nobody may keep others waiting by never coming to an end.
  */
 import { type Refusal, refuse } from '../../shared/protocol.ts'
 import type { Stretch } from '../strategies/epochs.ts'
@@ -27,7 +28,15 @@ export interface Lease {
 export type HeldLease = Lease &
   (
     | { readonly state: 'granted'; deadline: number }
-    | { readonly state: 'started'; deadline: number; readonly binding: Binding }
+    | {
+        readonly state: 'started'
+        deadline: number
+        /** Its update was announced: that moves the deadline once. */
+        announced: boolean
+        /** The deadline never moves past this. */
+        readonly latest: number
+        readonly binding: Binding
+      }
   )
 
 export type StartedLease = Extract<HeldLease, { state: 'started' }>
@@ -37,6 +46,10 @@ type Ending = 'settled' | 'given-back' | 'expired'
 /** A lease may take this many times what it should. */
 const DEADLINE_FACTOR = 3
 const DEADLINE_MIN_MS = 10_000
+/** Room for an upload on a slow line, renewed with every chunk that arrives. */
+const UPLOAD_MS = 60_000
+/** All such room together: 100 MB at 64 kB/s. */
+const UPLOADS_MAX_MS = 1_800_000
 /** How many ended leases are remembered, so that a late or repeated update gets the right answer. */
 const ENDED_REMEMBERED = 20_000
 
@@ -68,7 +81,9 @@ export class Leases {
   start(id: string, volunteer: string, binding: Binding, now: number): StartedLease {
     const lease = this.held.get(id)
     if (lease?.volunteer !== volunteer) throw new Error(`invariant: ${volunteer} starts ${id}, which it does not hold`)
-    const started: StartedLease = { ...lease, state: 'started', binding, deadline: now + allowanceMs(lease.expectedMs) }
+    const deadline = now + allowanceMs(lease.expectedMs)
+    const latest = deadline + UPLOADS_MAX_MS
+    const started: StartedLease = { ...lease, state: 'started', binding, deadline, latest, announced: false }
     this.held.set(id, started)
     return started
   }
@@ -86,10 +101,17 @@ export class Leases {
       : refuse('lease-settled', `lease ${id} is ${ending}; it settles at most once`)
   }
 
-  /** Moves the deadline away while bytes of its update keep arriving, or while the disk is full. */
-  extend(id: string, deadline: number): void {
+  /** Its update was announced and may be sent. */
+  announced(lease: StartedLease, now: number): void {
+    if (!lease.announced) this.extend(lease.id, now)
+    lease.announced = true
+  }
+
+  /** Moves the deadline away: bytes of its update have come, or it could not be written and is to be sent again. */
+  extend(id: string, now: number): void {
     const lease = this.held.get(id)
-    if (lease !== undefined && lease.deadline < deadline) lease.deadline = deadline
+    if (lease?.state !== 'started') return
+    lease.deadline = Math.max(lease.deadline, Math.min(lease.latest, now + UPLOAD_MS))
   }
 
   end(id: string, ending: Ending): HeldLease {

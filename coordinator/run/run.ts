@@ -37,8 +37,9 @@ const LEASES_PER_VOLUNTEER = 2
 const GRANT_MARGIN = 1.25
 /** How long a volunteer that gets no work is told to wait before it asks again, if nobody calls it earlier. */
 const WAIT_MS = 5_000
-/** Room for an upload on a slow line, renewed with every chunk that arrives. */
-const UPLOAD_MS = 60_000
+
+/** Loss of an example that is still believed: far above any that float32 logits can give, and a sum of them is finite. */
+const LOSS_MAX = 1e40
 
 /** An update that was checked and waits for the journal. */
 export interface Submission {
@@ -129,11 +130,22 @@ export class Run {
   /** The volunteer's connection is gone. Its leases stay out: it may be back before they expire. */
   leave(volunteer: string, now: number): void {
     this.roster.leave(volunteer, now)
+    this.history.strategy.left(volunteer)
   }
 
-  lease(volunteer: string, modelHash: string, now: number): LeaseReply | Refusal {
+  /** Leases of this run that the volunteer holds. */
+  holds(volunteer: string): number {
+    return this.leases.of(volunteer).length
+  }
+
+  /** `elsewhere`: leases of other runs that it holds. */
+  lease(volunteer: string, modelHash: string, elsewhere: number, now: number): LeaseReply | Refusal {
     const member = this.member(volunteer, now)
-    if (this.leases.of(volunteer).length >= LEASES_PER_VOLUNTEER) {
+    const held = this.leases.of(volunteer)
+    if (held.length + elsewhere >= LEASES_PER_VOLUNTEER) {
+      // Who asks again did not hear the answer: the newest lease that it cannot know of is granted to it once more.
+      const unheard = held.findLast((lease) => lease.state === 'granted')
+      if (unheard !== undefined) return { ok: true, lease: this.describe(unheard, modelHash) }
       return refuse('busy', `a volunteer holds at most ${LEASES_PER_VOLUNTEER} leases`, WAIT_MS)
     }
     return member.trusted ? this.leaseEvaluation(member, modelHash, now) : this.leaseTraining(member, modelHash, now)
@@ -184,20 +196,24 @@ export class Run {
       },
       now,
     )
-    const shards = work.kind === 'gradient' ? this.trainShards : this.testShards
-    const lease: Lease = {
-      id: granted.id,
+    return { ok: true, lease: this.describe(granted, model) }
+  }
+
+  /** A lease as its volunteer sees it. */
+  private describe({ id, kind, batchSize, stretches, timeBoxed, budgetMs }: HeldLease, model: string): Lease {
+    const shards = kind === 'gradient' ? this.trainShards : this.testShards
+    return {
+      id,
       run: this.id,
-      kind: work.kind,
+      kind,
       model,
       seed: this.spec.seed,
-      batchSize: work.batchSize,
-      segments: shards.segments(work.stretches),
-      budgetMs: work.timeBoxed ? work.budgetMs : 1e9,
+      batchSize,
+      segments: shards.segments(stretches),
+      budgetMs: timeBoxed ? budgetMs : 1e9,
       codec: this.spec.codec.up,
       parametersCodec: this.spec.codec.down,
     }
-    return { ok: true, lease }
   }
 
   /** Binds a granted lease to a version. Asked again for a started one, the answer is the same. */
@@ -221,13 +237,13 @@ export class Run {
   announce(volunteer: string, update: UpdateRequest, now: number): Refusal | null {
     const lease = this.findStarted(volunteer, update, now)
     if ('ok' in lease) return this.refused(volunteer, lease)
-    this.leases.extend(lease.id, now + UPLOAD_MS)
+    this.leases.announced(lease, now)
     return null
   }
 
   /** More bytes of an announced update have come. */
   uploading(id: string, now: number): void {
-    this.leases.extend(id, now + UPLOAD_MS)
+    this.leases.extend(id, now)
   }
 
   /** Checks an update. Nothing changes yet but that its lease waits for the journal. */
@@ -276,17 +292,16 @@ export class Run {
       member.examples += update.examples
     }
     const staleness = lease.kind === 'gradient' ? this.parameters.version - lease.binding.version : 0
-    this.roster.measured(
-      lease.volunteer,
-      update.examples,
-      update.computeMs,
-      Math.max(0, now - startedAt - update.computeMs),
-    )
+    // It cannot have computed for longer than the lease was out: what it says is taken for at most that.
+    const elapsedMs = Math.max(0, now - startedAt)
+    const computeMs = Math.min(update.computeMs, elapsedMs)
+    this.roster.measured(lease.volunteer, update.examples, computeMs, elapsedMs - computeMs)
     if (lease.kind === 'gradient') {
       this.trust.accepted(sumOfSquares, update.minibatches)
       this.history.epochs.giveBack(split(lease.stretches, update.examples).tail)
     }
     const points = entry === null ? { train: null, test: null } : this.history.fold(entry)
+    if (points.test !== null) this.evaluation.end()
     this.planEvaluation()
     return { version: this.parameters.version, staleness, ...points }
   }
@@ -294,7 +309,8 @@ export class Run {
   /** The journal could not take the submission's entry: the lease is as it was, with time to try again. */
   unsettle({ lease }: Submission, now: number): void {
     this.settling.delete(lease.id)
-    this.leases.extend(lease.id, now + UPLOAD_MS)
+    if (lease.kind === 'evaluate') this.evaluation.remove(lease.id)
+    this.leases.extend(lease.id, now)
   }
 
   giveBack(volunteer: string, id: string): Refusal | null {
@@ -368,7 +384,7 @@ export class Run {
       examplesPerSecond: seconds === 0 ? 0 : counts.examples / seconds,
       createdAt: new Date(this.createdAt).toISOString(),
       parameters: this.parameters.size,
-      volunteers: this.roster.details((volunteer) => this.leases.of(volunteer).length),
+      volunteers: this.roster.details((volunteer) => this.holds(volunteer)),
       spec: this.spec,
     }
   }
@@ -437,6 +453,8 @@ export class Run {
     }
     if (update.correct > update.examples)
       return refuse('impossible-count', `${update.correct} of ${update.examples} cannot be right`)
+    if (!(Math.abs(update.lossSum) <= LOSS_MAX * update.examples))
+      return refuse('impossible-count', `${update.examples} examples cannot have a loss of ${update.lossSum}`)
     return null
   }
 
@@ -467,7 +485,7 @@ export class Run {
   }
 
   private evaluated(update: UpdateRequest, now: number): NewEntry | null {
-    const point = this.evaluation.settle(update)
+    const point = this.evaluation.add(update.lease, update)
     if (point === null) return null
     return { run: this.id, at: now, kind: 'evaluated', data: point, payload: null }
   }

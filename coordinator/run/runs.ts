@@ -54,6 +54,8 @@ interface CreatedData {
   createdAt: number
 }
 
+/** Updates of one transaction: enough to share an fsync, few enough that sockets are served in between. */
+const COMMIT_MAX = 32
 /** After a write failed: when volunteers try again. */
 const STORAGE_RETRY_MS = 5_000
 
@@ -68,7 +70,7 @@ export class Runs {
     { introduction: Introduction; wanted: string | undefined; run: string | null }
   >()
   private readonly startedAt = new Map<string, number>()
-  private queue: Pending[] = []
+  private readonly queue: Pending[] = []
   /** The last write to the journal failed: nothing is accepted until one succeeds. */
   storageFault: string | null = null
 
@@ -161,7 +163,9 @@ export class Runs {
   lease(volunteer: string, now: number): LeaseReply | Refusal {
     const run = this.assign(volunteer, now)
     if (run === undefined) return { ok: true, waitMs: 5_000, reason: 'no run is under way' }
-    return run.lease(volunteer, this.models.get(run.id)!.hash, now)
+    let elsewhere = 0
+    for (const other of this.runs.values()) if (other !== run) elsewhere += other.holds(volunteer)
+    return run.lease(volunteer, this.models.get(run.id)!.hash, elsewhere, now)
   }
 
   start(volunteer: string, lease: string, now: number): Start | Refusal {
@@ -207,9 +211,10 @@ export class Runs {
     const run = this.runOfUpdate(volunteer, lease)
     if ('ok' in run) return run
     const refusal = run.giveBack(volunteer, lease)
+    if (refusal !== null) return refusal
     this.startedAt.delete(lease)
     this.surroundings.listener.work()
-    return refusal ?? { ok: true }
+    return { ok: true }
   }
 
   // ---- time -----------------------------------------------------------------------------------------------------
@@ -219,10 +224,9 @@ export class Runs {
     return this.queue.length > 0
   }
 
-  /** Writes what is pending in one transaction, folds it in and answers. */
+  /** Writes what is pending, at most COMMIT_MAX updates, in one transaction, folds it in and answers. */
   commit(now: number): void {
-    const { queue } = this
-    this.queue = []
+    const queue = this.queue.splice(0, COMMIT_MAX)
     const durable = queue.filter(({ submission }) => submission.entry !== null)
     let entries: Entry[]
     try {
@@ -328,15 +332,14 @@ export class Runs {
     return run
   }
 
+  /** The answer to an accepted update carries what the volunteer would ask for next: no round trip is lost. */
   private answer({ submission, next, answer }: Pending, { version, staleness }: Settlement, now: number): void {
-    const start = next === undefined ? undefined : this.start(submission.lease.volunteer, next, now)
-    answer({
-      ok: true,
-      verdict: 'accepted',
-      version,
-      staleness,
-      ...(start === undefined || 'ok' in start ? {} : { start }),
-    })
+    const { volunteer } = submission.lease
+    const start = next === undefined ? undefined : this.start(volunteer, next, now)
+    if (start === undefined || 'ok' in start) return answer({ ok: true, verdict: 'accepted', version, staleness })
+    const more = this.volunteers.has(volunteer) ? this.lease(volunteer, now) : undefined
+    const lease = more !== undefined && 'lease' in more ? more.lease : undefined
+    answer({ ok: true, verdict: 'accepted', version, staleness, start, ...(lease === undefined ? {} : { lease }) })
   }
 
   private announceEvents(run: Run, { train, test }: Settlement, now: number): void {
@@ -368,7 +371,7 @@ export class Runs {
     }
   }
 
-  private uncommit(queue: Pending[], error: unknown, now: number): void {
+  private uncommit(queue: readonly Pending[], error: unknown, now: number): void {
     if (!(error instanceof StorageError)) throw error
     const code: RefusalCode = error.fault === 'full' ? 'storage-full' : 'storage-failed'
     for (const { run, submission, answer } of queue) {

@@ -53,7 +53,9 @@ export class Downpour implements Strategy {
   bind(lease: string, volunteer: string, version: number, rate: number): Binding {
     const localRate = this.spec.localRate ?? (this.followsServer ? rate : 0)
     const chain = this.chains.get(volunteer)
-    const continued = chain?.settled && chain.leases < this.leasesPerFetch ? chain : null
+    const fresh = chain !== undefined && version - chain.version <= this.maxStaleness
+    // A chain that fell too far behind would only be refused: it ends early.
+    const continued = fresh && chain.settled && chain.leases < this.leasesPerFetch ? chain : null
     const base = continued?.version ?? version
     if (this.leasesPerFetch > 1) {
       this.chains.set(volunteer, { version: base, leases: (continued?.leases ?? 0) + 1, last: lease, settled: false })

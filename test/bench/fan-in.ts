@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { io, type Socket } from 'socket.io-client'
 import { codecs, encodeVector } from '../../shared/codec.ts'
-import type { LeaseReply, Start } from '../../shared/protocol.ts'
+import type { Lease, LeaseReply, Start } from '../../shared/protocol.ts'
 import { Random } from '../../shared/random.ts'
 import type { Usage } from './fan-in-server.ts'
 import { type Row, report } from './report.ts'
@@ -75,11 +75,13 @@ async function volunteer(url: string, index: number): Promise<{ push: Push; sock
     return reply.lease.id
   }
   let { start } = (await ask('start', { lease: await lease() })) as { start: Start }
+  let next = await lease()
   const push = async () => {
-    const next = await lease()
     const counts = { minibatches: 1, examples: 1, lossSum: 2.3, correct: 0, computeMs: 1 }
     const update = { lease: start.lease, version: start.version, ...counts, size: payload.length, payload, next }
-    start = (await ask('update', update)).start
+    const accepted = (await ask('update', update)) as { start: Start; lease?: Lease }
+    start = accepted.start
+    next = accepted.lease?.id ?? (await lease())
   }
   return { push, socket }
 }

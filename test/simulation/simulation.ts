@@ -113,7 +113,7 @@ class Simulation {
   private step(): boolean {
     const { agenda, shell, checker, figures, story } = this
     const act = agenda.next()
-    if (act === null) throw new Violation('W0', 'nothing is left to happen')
+    if (act === null) throw new Violation('liveness', 'nothing is left to happen')
     const before = figures.accepted + figures.evaluated
     try {
       act()
@@ -123,6 +123,7 @@ class Simulation {
       shell.killed(error.message)
     }
     const { runs } = shell
+    figures.diskFull = shell.disk.refusedWrites
     if (runs === null) return false
     checker.step(runs)
     const calmAt = EPOCH_MS + story.calmAtMs
@@ -132,7 +133,7 @@ class Simulation {
     if (agenda.now - this.progressAt > STALL_MS || figures.steps > STEPS_MAX) {
       const stuck = all.filter((run) => !run.settled)
       const detail = stuck.map((run) => `${run.id} ${run.state} at epoch ${run.history.epochs.progress}, ${JSON.stringify(run.inspect())}`)
-      throw new Violation('W0', `a run does not come to its end: ${detail.join('; ')}`)
+      throw new Violation('liveness', `a run does not come to its end: ${detail.join('; ')}`)
     }
     return false
   }

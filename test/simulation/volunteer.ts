@@ -140,6 +140,7 @@ export class Volunteer {
       (reply) => {
         if (!reply.ok) return again(reply.retryAfterMs ?? 1_000)
         if ('waitMs' in reply) return again(10)
+        if (reply.lease.id === this.current?.id) return again(1_000)
         this.asking = false
         this.ahead = reply.lease
         if (this.surroundings.draws.chance(this.nature.vanishes / 3)) return this.vanish()
@@ -340,7 +341,7 @@ export class Volunteer {
         if (this.current === lease) this.current = null
         if (verdict.verdict === 'accepted' && verdict.start !== undefined && this.ahead === next && next !== null) {
           this.current = next
-          this.ahead = null
+          this.ahead = verdict.lease ?? null
           return this.begin(next, verdict.start)
         }
         this.work()

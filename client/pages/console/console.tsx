@@ -54,24 +54,28 @@ export function Console({ operator, watch, onLeave }: ConsoleProps) {
           </button>
         </div>
       </header>
-      {link.state === 'lost' && <Lost link={link} known={runs !== null} onRetry={() => watch.retry()} />}
+      {link.state === 'lost' && runs !== null && <Lost link={link} onRetry={() => watch.retry()} />}
       <div class="console-body" data-view={open.name}>
         {runs === null ? (
-          link.state === 'loading' && <Loading />
+          link.state === 'lost' ? (
+            <NoAnswer link={link} onRetry={() => watch.retry()} />
+          ) : (
+            <Loading />
+          )
         ) : (
           <>
-            <nav class="runs" aria-label="Runs">
-              <a class="button primary new-run" href="#/new" aria-current={open.name === 'new' ? 'page' : undefined}>
-                New run
-              </a>
-              {runs.length > 0 && (
+            {runs.length > 0 && (
+              <nav class="runs" aria-label="Runs">
+                <a class="button primary new-run" href="#/new" aria-current={open.name === 'new' ? 'page' : undefined}>
+                  New run
+                </a>
                 <ul>
                   {runs.map((item) => (
                     <RunItem key={item.run} run={item} chosen={item.run === chosen} />
                   ))}
                 </ul>
-              )}
-            </nav>
+              </nav>
+            )}
             <main class="pane">
               {open.name !== 'list' && (
                 <a class="back" href="#/">
@@ -134,17 +138,36 @@ function LinkState({ link }: { link: Link }) {
   )
 }
 
-function Lost(props: { link: Extract<Link, { state: 'lost' }>; known: boolean; onRetry: () => void }) {
+type LostLink = Extract<Link, { state: 'lost' }>
+
+const LOST = 'The connection to the coordinator was lost.'
+
+function Lost({ link, onRetry }: { link: LostLink; onRetry: () => void }) {
   return (
     <div class="notice" role="alert">
       <p>
-        <strong>Not connected.</strong> {props.link.problem?.message ?? 'The connection to the coordinator was lost.'}{' '}
-        {props.known ? 'You see the last known state; it' : 'The console'} reconnects by itself.
+        <strong>Not live.</strong> {link.problem?.message ?? LOST} You see the last known state; the console tries again
+        by itself.
       </p>
-      <button type="button" class="button small" onClick={props.onRetry}>
+      <button type="button" class="button small" onClick={onRetry}>
         Try now
       </button>
     </div>
+  )
+}
+
+function NoAnswer({ link, onRetry }: { link: LostLink; onRetry: () => void }) {
+  const answered = link.problem !== null && link.problem.code !== 'unreachable'
+  return (
+    <main class="pane">
+      <div class="panel empty" role="alert">
+        <h1>{answered ? 'The coordinator has a problem' : 'The coordinator is not there'}</h1>
+        <p>{link.problem?.message ?? LOST} The console tries again by itself.</p>
+        <button type="button" class="button" onClick={onRetry}>
+          Try now
+        </button>
+      </div>
+    </main>
   )
 }
 

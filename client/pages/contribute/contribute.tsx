@@ -115,7 +115,7 @@ function Model(props: { progress: Progress | null; begun: boolean; running: bool
           <progress class="passes" value={progress.epoch} max={progress.epochs} aria-label="Progress of the training" />
           <p class="crowd">
             <span>{passes(progress)}</span>
-            {running && <span>{others(progress.volunteers)}</span>}
+            {running && progress.state === 'running' && <span>{others(progress.volunteers)}</span>}
           </p>
         </>
       )}

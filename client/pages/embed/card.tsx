@@ -47,11 +47,10 @@ export function Card({ contribution }: { contribution: Contribution }) {
         ) : (
           <span>{status === null ? 'Your device may get warm' : 'Not tested yet'}</span>
         )}
-        {running && progress && <span>{others(progress.volunteers)}</span>}
+        {running && progress?.state === 'running' && <span>{others(progress.volunteers)}</span>}
         {status !== null && !running && counts.updatesAccepted > 0 && (
           <span>{count(counts.updatesAccepted)} updates accepted</span>
         )}
-        {running && counts.examples > 0 && <span>{count(counts.examples)} examples</span>}
       </p>
     </main>
   )

@@ -9,6 +9,10 @@ export async function open(): Promise<Backend> {
   await import('@tensorflow/tfjs-backend-webgl')
   // tfjs would refuse a software renderer without a word; this module's caller recognises it by name and decides.
   tf.env().set('SOFTWARE_WEBGL_ENABLED', true)
+  // tfjs 4.22 packs 2×2 elements into a texel. Its packed product also adds up what lies beyond an odd edge, and relies
+  // on zeros there, which its packed elementwise operations do not keep: odd batches and layers give wrong gradients.
+  tf.env().set('WEBGL_PACK_BINARY_OPERATIONS', false)
+  tf.env().set('WEBGL_PACK_UNARY_OPERATIONS', false)
   if (tf.env().getNumber('WEBGL_VERSION') !== 2) throw new Error('there is no WebGL 2 context to be had')
   const backend = (await start('webgl')) as tf.KernelBackend & { gpgpu: { gl: WebGL2RenderingContext } }
   const gl = backend.gpgpu.gl
