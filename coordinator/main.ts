@@ -13,11 +13,14 @@ import { StorageError } from './journal/journal.ts'
 import { startServer } from './server.ts'
 
 const { PORT = '8080', CROWDGRAD_DATA = './data', CROWDGRAD_BLOBS, CROWDGRAD_LOG = 'warn' } = process.env
+const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']
 
 async function main(): Promise<void> {
   const port = Number(PORT)
   if (!Number.isInteger(port) || port < 0 || port > 65535)
     fail(`PORT is "${PORT}"; expected a whole number from 0 to 65535`)
+  if (!LOG_LEVELS.includes(CROWDGRAD_LOG))
+    fail(`CROWDGRAD_LOG is "${CROWDGRAD_LOG}"; expected one of ${LOG_LEVELS.join(', ')}`)
   const server = await startServer({
     port,
     dataFolder: resolve(CROWDGRAD_DATA),
@@ -52,6 +55,8 @@ function fail(message: string): never {
 main().catch((error: NodeJS.ErrnoException) => {
   if (error.code === 'EADDRINUSE')
     fail(`port ${PORT} is taken by another program; choose another one: PORT=8081 npm start`)
+  if (error.code === 'EEXIST' || error.code === 'ENOTDIR')
+    fail(`${resolve(CROWDGRAD_DATA)} is not a folder; expected one in which the runs are kept: CROWDGRAD_DATA`)
   if (error.code === 'EACCES') fail(`port ${PORT} or the folder ${CROWDGRAD_DATA} may not be used: ${error.message}`)
   if (error instanceof StorageError) fail(error.message)
   throw error

@@ -66,6 +66,11 @@ export function serveOperators(app: FastifyInstance, { runs, events, token, now 
     } catch (error) {
       if (error instanceof StorageError)
         return apiError(reply, 'storage-full', `the run was not created: ${error.message}`)
+      // What a schema cannot know: how many examples there are. A plain error is an expected one, see DESIGN §8.
+      if ((error as Error).constructor === Error && !(error as Error).message.startsWith('invariant:')) {
+        const { message } = error as Error
+        return apiError(reply, 'bad-spec', 'this RunSpec cannot run; see: dataset', [{ field: 'dataset', message }])
+      }
       throw error
     }
   })

@@ -2,7 +2,7 @@
  * Updates on their way in: announced, then received chunk by chunk. An upload lives as long as its lease may still be
  * answered, so one that a dropped connection cut off goes on where it was.
  */
-import { type Refusal, type Reply, refuse, type UpdateRequest } from '../../shared/protocol.ts'
+import { CHUNK_BYTES, type Refusal, type Reply, refuse, type UpdateRequest } from '../../shared/protocol.ts'
 import { Incoming } from '../../shared/transfer.ts'
 
 /** Bytes of all unfinished uploads together; more are told to come later. */
@@ -37,7 +37,13 @@ export class Uploads {
   chunk(volunteer: string, lease: string, offset: number, bytes: Uint8Array, now: number): Reply<{ received: number }> {
     const upload = this.find(volunteer, lease)
     if ('ok' in upload) return upload
-    const taken = upload.incoming.take(offset, bytes)
+    const { incoming } = upload
+    const expected = Math.min(CHUNK_BYTES, incoming.size - incoming.received)
+    // Every chunk renews the upload's time: bytes that dribble in one by one would hold their lease for ever.
+    if (offset === incoming.received && bytes.length < expected) {
+      return refuse('malformed', `expected a chunk of ${expected} bytes, got ${bytes.length}`)
+    }
+    const taken = incoming.take(offset, bytes)
     if (!taken.ok) return refuse(taken.code, taken.message)
     upload.lastMs = now
     return { ok: true, received: taken.received }

@@ -34,6 +34,10 @@ const MALFORMED_MAX = 100
 /** Frames that may wait in a connection's send queue before further downloads are put off. */
 const SEND_QUEUE_MAX = 64
 const SEND_QUEUE_RETRY_MS = 500
+/** Who lets so many answers wait unread is cut off. The windows of the protocol are a hundred times smaller. */
+const UNREAD_MAX = 4_096
+/** Characters of a refusal's message that were the sender's own words. */
+const QUOTED_MAX = 200
 
 export interface VolunteersOptions {
   readonly runs: Runs
@@ -130,11 +134,18 @@ export class Volunteers {
     this.on(session, 'giveBack', (_session, volunteer, request, answer) =>
       answer(this.options.runs.giveBack(volunteer, request)),
     )
-    socket.use(([event], next) => {
-      if (event === JUNK_EVENT) this.unasked(session, refuse('junk-frame', 'a frame that is not a Socket.IO packet'))
-      else if (!(event in EVENTS))
-        this.unasked(session, refuse('malformed', `there is no message "${String(event).slice(0, 40)}"`))
-      else next()
+    socket.use(([event, ...args], next) => {
+      if (queued(socket) > UNREAD_MAX) {
+        log.info({ volunteer: session.volunteer }, 'a volunteer asks without reading the answers')
+        // Without waiting for what is queued to be read: it never would be.
+        socket.conn.close(true)
+      } else if (event === JUNK_EVENT) {
+        this.unasked(session, refuse('junk-frame', 'expected a Socket.IO packet, got a frame that is none'), args)
+      } else if (!Object.hasOwn(EVENTS, event)) {
+        const { length } = event
+        const name = length > 40 ? `${event.slice(0, 40)}… (${length} characters)` : event
+        this.unasked(session, refuse('malformed', `there is no message "${name}"`), args)
+      } else next()
     })
     socket.on('disconnect', (reason) => {
       const { volunteer } = session
@@ -148,9 +159,11 @@ export class Volunteers {
 
   /** Wires one event: schema, identity, one answer, and our own faults kept to this connection. */
   private on<E extends EventName>(session: Session, event: E, handler: Handler<E> | null): void {
-    session.socket.on(event as string, (message: unknown, acknowledge: unknown) => {
-      if (typeof acknowledge !== 'function') {
-        return this.unasked(session, refuse('malformed', `"${event}" wants an acknowledgement`))
+    session.socket.on(event as string, (...args: unknown[]) => {
+      const [message, acknowledge] = args
+      if (args.length !== 2 || typeof acknowledge !== 'function') {
+        const wants = args.length === 1 && typeof message !== 'function' ? '' : 'one message and '
+        return this.unasked(session, refuse('malformed', `"${event}" wants ${wants}an acknowledgement`), args)
       }
       const answer: Answer<E> = (reply) => {
         if ('code' in reply) this.count(reply)
@@ -159,7 +172,8 @@ export class Volunteers {
       const parsed = EVENTS[event].request.safeParse(message)
       if (!parsed.success) {
         const { path, message: problem } = parsed.error.issues[0]
-        answer(refuse('malformed', `"${event}"${path.length === 0 ? '' : `, field ${path.join('.')}`}: ${problem}`))
+        const where = path.length === 0 ? '' : `, field ${path.join('.')}`
+        answer(refuse('malformed', `"${event}"${where}: ${problem.slice(0, QUOTED_MAX)}`))
         return this.tolerate(session)
       }
       try {
@@ -205,7 +219,11 @@ export class Volunteers {
     const before = this.sessions.get(volunteer)
     this.sessions.set(volunteer, session)
     session.volunteer = volunteer
-    if (before !== undefined && before !== session) before.socket.disconnect(true)
+    if (before !== undefined && before !== session) {
+      // What it waits for would be granted to nobody.
+      this.parked.delete(volunteer)
+      before.socket.disconnect(true)
+    }
     log.info({ volunteer, backend, device, trusted }, 'volunteer joined')
     answer({ ok: true, volunteer, token: identities.token(person), trusted, blobAddress })
     this.told.delete(volunteer)
@@ -238,8 +256,7 @@ export class Volunteers {
     }
     if (offset >= bytes.length) return refuse('malformed', `the blob has ${bytes.length} bytes, asked from ${offset}`)
     // Who asks faster than it reads would fill our memory.
-    const queued = (socket.conn as unknown as { writeBuffer: unknown[] }).writeBuffer.length
-    if (queued > SEND_QUEUE_MAX)
+    if (queued(socket) > SEND_QUEUE_MAX)
       return refuse('rate-limited', 'read what was sent before asking for more', SEND_QUEUE_RETRY_MS)
     const chunk = bytes.subarray(offset, offset + CHUNK_BYTES)
     if (run !== undefined) run.bytesDown += chunk.length
@@ -282,10 +299,12 @@ export class Volunteers {
     this.options.submitted()
   }
 
-  /** Answers a message that nobody can acknowledge. */
-  private unasked(session: Session, refusal: Refusal): void {
+  /** Answers a message that is none of ours: through its acknowledgement if it has one, else by a message. */
+  private unasked(session: Session, refusal: Refusal, args: unknown[]): void {
     this.count(refusal)
-    session.socket.emit('refused', refusal)
+    const acknowledge = args.at(-1)
+    if (typeof acknowledge === 'function') acknowledge(refusal)
+    else session.socket.emit('refused', refusal)
     this.tolerate(session)
   }
 
@@ -324,3 +343,6 @@ export class Volunteers {
     for (const volunteer of this.told.keys()) if (!this.sessions.has(volunteer)) this.told.delete(volunteer)
   }
 }
+
+/** Frames that wait to be sent. */
+const queued = (socket: Socket): number => (socket.conn as unknown as { writeBuffer: unknown[] }).writeBuffer.length

@@ -57,6 +57,8 @@ export const allowanceMs = (expectedMs: number): number => Math.max(DEADLINE_MIN
 
 export class Leases {
   private readonly held = new Map<string, HeldLease>()
+  /** How many each volunteer holds; those who hold none are not in it. */
+  private readonly counts = new Map<string, number>()
   private readonly ended = new Map<string, { volunteer: string; ending: Ending }>()
 
   get size(): number {
@@ -67,6 +69,10 @@ export class Leases {
     return [...this.held.values()].filter((lease) => lease.volunteer === volunteer)
   }
 
+  count(volunteer: string): number {
+    return this.counts.get(volunteer) ?? 0
+  }
+
   all(): IterableIterator<HeldLease> {
     return this.held.values()
   }
@@ -75,6 +81,7 @@ export class Leases {
     const before = this.of(lease.volunteer).reduce((sum, other) => sum + allowanceMs(other.expectedMs), 0)
     const granted: HeldLease = { ...lease, state: 'granted', deadline: now + before + allowanceMs(lease.expectedMs) }
     this.held.set(lease.id, granted)
+    this.counts.set(lease.volunteer, this.count(lease.volunteer) + 1)
     return granted
   }
 
@@ -118,6 +125,9 @@ export class Leases {
     const lease = this.held.get(id)
     if (lease === undefined) throw new Error(`invariant: lease ${id} ends twice`)
     this.held.delete(id)
+    const left = this.count(lease.volunteer) - 1
+    if (left > 0) this.counts.set(lease.volunteer, left)
+    else this.counts.delete(lease.volunteer)
     this.ended.set(id, { volunteer: lease.volunteer, ending })
     if (this.ended.size > ENDED_REMEMBERED) this.ended.delete(this.ended.keys().next().value!)
     return lease

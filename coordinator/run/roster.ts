@@ -28,6 +28,8 @@ const FORGET = 0.3
 /** Assumed before the first measurement: a slow phone, so that a first lease is short. */
 const FIRST_EXAMPLES_PER_SECOND = 200
 const FIRST_OVERHEAD_MS = 5_000
+/** Who waits for work asks again within ten seconds; who did not for so long is not there to work. */
+const IDLE_MS = 30_000
 /** Disconnected volunteers that are remembered, the longest gone forgotten first. */
 const ABSENT_REMEMBERED = 1_000
 
@@ -79,14 +81,26 @@ export class Roster {
     if (absent.length > ABSENT_REMEMBERED) this.members.delete(absent[0].volunteer)
   }
 
-  /** Its place among the connected crowd in order of arrival, from 0. */
-  rank(volunteer: string): number {
+  /**
+   * Its place, from 0, in the queue of those who work: the connected crowd in order of arrival, but for who neither
+   * holds a lease nor asked lately (others would wait for somebody who does nothing).
+   */
+  rank(volunteer: string, busy: (volunteer: string) => boolean, now: number): number {
     let rank = 0
     for (const member of this.members.values()) {
       if (member.volunteer === volunteer) return rank
-      if (member.connected && !member.trusted) rank++
+      const works = member.lastSeen > now - IDLE_MS || busy(member.volunteer)
+      if (member.connected && !member.trusted && works) rank++
     }
     return rank
+  }
+
+  /** To the end of the queue: others would wait for somebody whose leases come to nothing. */
+  demote(volunteer: string): void {
+    const member = this.members.get(volunteer)
+    if (member === undefined) return
+    this.members.delete(volunteer)
+    this.members.set(volunteer, member)
   }
 
   measured(volunteer: string, examples: number, computeMs: number, overheadMs: number): void {

@@ -72,8 +72,9 @@ export class Run {
   private readonly updateBytes: number
   private leasesGranted = 0
   private updatesRefused = 0
-  /** Leases whose update is checked and waits for the journal. */
+  /** Leases whose update is checked and waits for the journal, and how many of them are gradients. */
   private readonly settling = new Set<string>()
+  private gradientsSettling = 0
   /** Progress in units of evaluateEveryEpochs at the last evaluation asked for. */
   private evaluationsAsked = 0
 
@@ -135,7 +136,7 @@ export class Run {
 
   /** Leases of this run that the volunteer holds. */
   holds(volunteer: string): number {
-    return this.leases.of(volunteer).length
+    return this.leases.count(volunteer)
   }
 
   /** `elsewhere`: leases of other runs that it holds. */
@@ -157,7 +158,7 @@ export class Run {
     const budgetMs = 1000 * this.spec.leaseSeconds
     const draft = this.history.strategy.next({
       volunteer: member.volunteer,
-      rank: this.roster.rank(member.volunteer),
+      rank: this.roster.rank(member.volunteer, (volunteer) => this.holds(volunteer) > 0, now),
       fitting: Math.ceil((GRANT_MARGIN * Roster.speedOf(member) * budgetMs) / 1000),
       epochs: this.history.epochs,
     })
@@ -279,12 +280,13 @@ export class Run {
       entry = this.evaluated(update, now)
     }
     this.settling.add(lease.id)
+    if (lease.kind === 'gradient') this.gradientsSettling++
     return { lease, update, sumOfSquares, entry }
   }
 
   /** The journal has the submission's entry: the lease is settled and its update folded in. */
   settle({ lease, update, sumOfSquares }: Submission, entry: Entry | null, startedAt: number, now: number): Settlement {
-    this.settling.delete(lease.id)
+    this.unqueue(lease)
     this.leases.end(lease.id, 'settled')
     const member = this.roster.get(lease.volunteer)
     if (member !== undefined) {
@@ -308,9 +310,14 @@ export class Run {
 
   /** The journal could not take the submission's entry: the lease is as it was, with time to try again. */
   unsettle({ lease }: Submission, now: number): void {
-    this.settling.delete(lease.id)
+    this.unqueue(lease)
     if (lease.kind === 'evaluate') this.evaluation.remove(lease.id)
     this.leases.extend(lease.id, now)
+  }
+
+  private unqueue({ id, kind }: StartedLease): void {
+    this.settling.delete(id)
+    if (kind === 'gradient') this.gradientsSettling--
   }
 
   giveBack(volunteer: string, id: string): Refusal | null {
@@ -427,13 +434,10 @@ export class Run {
     if (this.state === 'finished' || this.state === 'failed') {
       if (lease.kind === 'gradient') return this.lost(lease, 'run-not-running', `the run is ${this.state}`)
     }
-    const staleness = this.parameters.version - update.version
-    if (lease.kind === 'gradient' && staleness > this.history.strategy.maxStaleness) {
-      return this.lost(
-        lease,
-        'stale',
-        `computed ${staleness} versions ago; at most ${this.history.strategy.maxStaleness} are taken`,
-      )
+    const { strategy } = this.history
+    const staleness = this.parameters.version + strategy.versionsOf(this.gradientsSettling) - update.version
+    if (lease.kind === 'gradient' && staleness > strategy.maxStaleness) {
+      return this.lost(lease, 'stale', `computed ${staleness} versions ago; at most ${strategy.maxStaleness} are taken`)
     }
     return lease
   }
@@ -467,7 +471,9 @@ export class Run {
     return code === undefined ? undefined : refuse(code, message)
   }
 
+  /** What a lease held is free again, and whoever let it come to nothing stands last in the queue. */
   private release(lease: HeldLease): void {
+    this.roster.demote(lease.volunteer)
     if (lease.kind === 'gradient') this.history.epochs.giveBack(lease.stretches)
     else if (this.evaluation.version !== null) {
       this.evaluation.giveBack(

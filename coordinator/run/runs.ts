@@ -234,16 +234,18 @@ export class Runs {
     } catch (error) {
       return this.uncommit(queue, error, now)
     }
+    // What is in the journal is folded in before anything else may go wrong.
     let next = 0
-    const touched = new Set<Run>()
-    for (const pending of queue) {
-      const { run, submission, startedAt } = pending
-      const settlement = run.settle(submission, submission.entry === null ? null : entries[next++], startedAt, now)
+    const settlements = queue.map(({ run, submission, startedAt }) => {
       this.startedAt.delete(submission.lease.id)
-      this.answer(pending, settlement, now)
-      this.announceEvents(run, settlement, now)
-      touched.add(run)
-    }
+      return run.settle(submission, submission.entry === null ? null : entries[next++], startedAt, now)
+    })
+    const touched = new Set<Run>()
+    queue.forEach((pending, i) => {
+      this.answer(pending, settlements[i], now)
+      this.announceEvents(pending.run, settlements[i], now)
+      touched.add(pending.run)
+    })
     for (const run of touched) {
       if (run.history.checkpointDue || run.state === 'finished') this.saveCheckpoint(run)
     }

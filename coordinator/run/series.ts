@@ -102,7 +102,7 @@ export class Series {
 
   evaluated(point: TestPoint): void {
     this.state.test.push(point)
-    if (this.state.test.length > POINTS_MAX) this.state.test = this.state.test.filter((_, i) => i % 2 === 1)
+    if (this.state.test.length > POINTS_MAX) this.state.test = everySecond(this.state.test)
   }
 
   private remember({ examples, lossSum }: Observation): void {
@@ -132,7 +132,14 @@ export class Series {
         staleness: mean('staleness'),
       })
     }
+    // The newest one is left over where they are odd.
+    if (train.length % 2 === 1) merged.push(train[train.length - 1])
     this.state.train = merged
     this.state.pointSeconds *= 2
   }
+}
+
+/** Half of them, the newest among them. */
+function everySecond<T>(points: readonly T[]): T[] {
+  return points.filter((_, i) => (points.length - 1 - i) % 2 === 0)
 }

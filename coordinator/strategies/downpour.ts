@@ -70,6 +70,10 @@ export class Downpour implements Strategy {
     return { parts: [{ payload: settled.payload, weight: 1 }] }
   }
 
+  versionsOf(updates: number): number {
+    return updates
+  }
+
   left(volunteer: string): void {
     this.chains.delete(volunteer)
   }

@@ -9,7 +9,7 @@ import type { Epochs, Stretch } from './epochs.ts'
 /** Who asks for work, and what there is. */
 export interface Ask {
   readonly volunteer: string
-  /** Place among the connected volunteers in order of arrival, from 0: what warm start counts. */
+  /** Place in the queue of those who work, from 0: what warm start counts. */
   readonly rank: number
   /** Examples that fit the time box at this volunteer's measured speed; at least 1. */
   readonly fitting: number
@@ -63,6 +63,8 @@ export interface Strategy {
   left(volunteer: string): void
   /** Versions behind the newest that an update may be; more is refused as stale. */
   readonly maxStaleness: number
+  /** Versions that so many accepted updates, not yet folded in, will bring: what follows them is that much staler. */
+  versionsOf(updates: number): number
   /** Everything folded so far is applied: a checkpoint may be taken here. */
   readonly quiescent: boolean
   /** What must survive: JSON. */

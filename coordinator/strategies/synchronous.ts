@@ -51,6 +51,11 @@ export class Synchronous implements Strategy {
     return { parts: inOrder.map(({ payload, examples }) => ({ payload, weight: examples / size })) }
   }
 
+  /** A batch cannot end while one of its portions may still come. */
+  versionsOf(): number {
+    return 0
+  }
+
   left(): void {}
 
   toJSON(): unknown {

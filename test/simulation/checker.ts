@@ -2,14 +2,15 @@
  * What must hold, looked at after every step. Beside the coordinator it keeps a shadow of every run: a fold of its
  * own, from entry 0, over what the journal reads back, without a checkpoint ever; and its own count of examples.
  */
-import { codecs, encodeVector } from '../../shared/codec.ts'
-import type { Lease, Refusal, Segment, Start, UpdateRequest, Verdict } from '../../shared/protocol.ts'
-import type { RunSpec } from '../../shared/run-spec.ts'
+
 import type { Entry } from '../../coordinator/journal/journal.ts'
 import { History, type UpdateData } from '../../coordinator/run/history.ts'
 import type { HeldLease } from '../../coordinator/run/leases.ts'
 import type { Run } from '../../coordinator/run/run.ts'
 import type { Runs } from '../../coordinator/run/runs.ts'
+import { codecs, encodeVector } from '../../shared/codec.ts'
+import type { Lease, Refusal, Segment, Start, UpdateRequest, Verdict } from '../../shared/protocol.ts'
+import type { RunSpec } from '../../shared/run-spec.ts'
 import type { Disk } from './disk.ts'
 import { emptyDataset, SHARD_EXAMPLES } from './examples.ts'
 
@@ -24,6 +25,9 @@ export class Violation extends Error {
 const LEASES_PER_VOLUNTEER = 2
 /** The coordinator looks for overdue leases once a second. */
 const TICK_MS = 1_000
+
+/** What no honest volunteer here ever returns, by far. */
+const NORM_MAX = 1e4
 
 interface Shadow {
   readonly spec: RunSpec
@@ -42,6 +46,7 @@ export class Checker {
   private readonly shadows = new Map<string, Shadow>()
   /** Of every lease ever granted: what it holds. */
   private readonly segments = new Map<string, readonly Segment[]>()
+  private readonly owners = new Map<string, string>()
   private readonly journalled = new Map<string, number>()
   private readonly accepted = new Set<string>()
   private readonly starts = new Map<string, Start>()
@@ -53,7 +58,12 @@ export class Checker {
     for (const entry of entries) {
       if (entry.kind === 'created') this.created(entry)
       const shadow = this.shadow(entry.run)
-      if (entry.kind === 'update') this.counts(shadow, entry.data as UpdateData)
+      if (entry.kind === 'update') {
+        const data = entry.data as UpdateData
+        this.counts(shadow, data)
+        const norm = Math.sqrt(shadow.history.parameters.sumSquares(shadow.spec.codec.up, entry.payload!))
+        must('T2', norm <= NORM_MAX * data.minibatches, `an update of norm ${norm} was accepted`)
+      }
       shadow.history.fold(entry)
       const { version } = shadow.history.parameters
       if (version === shadow.versions.length) shadow.versions.push(parametersOf(shadow.history))
@@ -99,15 +109,17 @@ export class Checker {
     shadow.examples += data.examples
   }
 
-  granted(lease: Lease): void {
+  granted(lease: Lease, volunteer: string): void {
     // The same lease may be told again to a volunteer that did not hear of it; another one never has its name.
     const before = this.segments.get(lease.id)
     const same = before === undefined || JSON.stringify(before) === JSON.stringify(lease.segments)
     must('L7', same, `lease ${lease.id} is granted twice`)
     this.segments.set(lease.id, lease.segments)
+    this.owned(lease.id, volunteer)
   }
 
-  started(start: Start): void {
+  started(start: Start, volunteer: string): void {
+    this.owned(start.lease, volunteer)
     const before = this.starts.get(start.lease)
     const same =
       before === undefined ||
@@ -117,15 +129,27 @@ export class Checker {
     this.show(start.lease, start.version)
   }
 
-  answered(update: UpdateRequest, verdict: Verdict | Refusal): void {
+  answered(update: UpdateRequest, verdict: Verdict | Refusal, volunteer: string): void {
     if (!verdict.ok || verdict.verdict !== 'accepted') return
     const { lease } = update
     must('L3', !this.accepted.has(lease), `lease ${lease} is accepted twice`)
     this.accepted.add(lease)
+    this.owned(lease, volunteer)
     if (update.size > 0) must('J1', this.journalled.get(lease) === 1, `${lease} is acknowledged and not in the journal`)
     this.show(lease, verdict.version)
-    if (verdict.start !== undefined) this.started(verdict.start)
-    if (verdict.lease !== undefined) this.granted(verdict.lease)
+    if (verdict.start !== undefined) this.started(verdict.start, volunteer)
+    if (verdict.lease !== undefined) this.granted(verdict.lease, volunteer)
+  }
+
+  gaveBack(lease: string, volunteer: string): void {
+    this.owned(lease, volunteer)
+  }
+
+  /** A lease is its volunteer's, from the first word of it to the last. */
+  private owned(lease: string, volunteer: string): void {
+    const owner = this.owners.get(lease) ?? volunteer
+    this.owners.set(lease, owner)
+    must('T1', owner === volunteer, `${volunteer} disposes of ${lease}, which is ${owner}'s`)
   }
 
   private show(lease: string, version: number): void {
@@ -158,6 +182,7 @@ export class Checker {
   }
 
   committed(runs: Runs): void {
+    if (runs.pending) return
     for (const run of runs.list()) must('J3', run.inspect().settling.size === 0, `${run.id} is still settling`)
   }
 
@@ -182,7 +207,11 @@ export class Checker {
     let done = epochs.current * epochs.examples
     const out = leases.flatMap((lease) => (lease.kind === 'gradient' ? lease.stretches : []))
     for (const stretch of out) {
-      must('E1', open.some(({ epoch }) => epoch === stretch.epoch), `epoch ${stretch.epoch} is out and not open`)
+      must(
+        'E1',
+        open.some(({ epoch }) => epoch === stretch.epoch),
+        `epoch ${stretch.epoch} is out and not open`,
+      )
     }
     open.forEach((at, i) => {
       must('E3', at.epoch === epochs.current + i, `epoch ${at.epoch} is open, ${epochs.current} the oldest`)
@@ -190,16 +219,28 @@ export class Checker {
       owned.sort((a, b) => a.from - b.from)
       let next = 0
       for (const { from, to } of owned) {
-        must('E1', from === next, `epoch ${at.epoch} of ${run.id}: positions ${Math.min(next, from)}..${Math.max(next, from)} are ${from < next ? 'twice' : 'nowhere'}`)
+        must(
+          'E1',
+          from === next,
+          `epoch ${at.epoch} of ${run.id}: positions ${Math.min(next, from)}..${Math.max(next, from)} are ${from < next ? 'twice' : 'nowhere'}`,
+        )
         next = to
       }
       must('E1', next === epochs.examples, `epoch ${at.epoch} of ${run.id}: positions from ${next} on are nowhere`)
       done += at.done.reduce((sum, { from, to }) => sum + to - from, 0)
     })
-    must('E1', counts.examples === done && shadow.examples === done, `${counts.examples} examples accepted, ${shadow.examples} journalled, ${done} done`)
+    must(
+      'E1',
+      counts.examples === done && shadow.examples === done,
+      `${counts.examples} examples accepted, ${shadow.examples} journalled, ${done} done`,
+    )
     for (const [epoch, seen] of shadow.counted) {
       if (epoch >= epochs.current) continue
-      must('E1', seen.every((times) => times === 1), `epoch ${epoch} is complete and lacks examples`)
+      must(
+        'E1',
+        seen.every((times) => times === 1),
+        `epoch ${epoch} is complete and lacks examples`,
+      )
       shadow.counted.delete(epoch)
     }
   }
@@ -237,13 +278,21 @@ export class Checker {
       if (run.trained) must('E1', counts.examples === epochs.examples * epochs.planned, `${counts.examples} examples`)
       const tested = run.history.series.test.at(-1)
       if (run.history.parameters.version > 0 && run.state === 'finished') {
-        must('tested', tested?.version === run.history.parameters.version, `run ${run.id} ended with its model not tested`)
+        must(
+          'tested',
+          tested?.version === run.history.parameters.version,
+          `run ${run.id} ended with its model not tested`,
+        )
       }
       const { examples } = emptyDataset(run.spec.dataset).test
       const accuracy = Math.ceil(examples / 2) / examples
       for (const point of run.history.series.test) {
         const right = point.accuracy === accuracy && point.loss === 1
-        must('evaluation', right, `${run.id}: test of version ${point.version} is ${JSON.stringify(point)}, not ${accuracy}`)
+        must(
+          'evaluation',
+          right,
+          `${run.id}: test of version ${point.version} is ${JSON.stringify(point)}, not ${accuracy}`,
+        )
       }
     }
   }
@@ -266,7 +315,16 @@ export class Checker {
         )
         return [epoch, freeSize, done]
       })
-      return [run.id, others, [...settling].filter((id) => id !== lease), epochs.current, open, counts, parameters.version, [...parameters.snapshot()]]
+      return [
+        run.id,
+        others,
+        [...settling].filter((id) => id !== lease),
+        epochs.current,
+        open,
+        counts,
+        parameters.version,
+        [...parameters.snapshot()],
+      ]
     })
     return JSON.stringify([disk.length, held])
   }
@@ -275,7 +333,10 @@ export class Checker {
     if (before === after) return
     let at = 0
     while (before[at] === after[at]) at++
-    throw new Violation('T1', `an update refused as ${code} changed …${before.slice(at - 60, at + 60)}… to …${after.slice(at - 60, at + 60)}…`)
+    throw new Violation(
+      'T1',
+      `an update refused as ${code} changed …${before.slice(at - 60, at + 60)}… to …${after.slice(at - 60, at + 60)}…`,
+    )
   }
 
   private shadow(run: string): Shadow {
@@ -296,7 +357,11 @@ function same(rule: string, history: History, expected: History, what: string): 
   for (const { name, range, values } of a.vectors()) {
     const other = others.get(`${name}/${range}`)!
     for (let i = 0; i < values.length; i++) {
-      must(rule, Object.is(values[i], other[i]), `${what}, version ${a.version}: ${name}[${i}] is ${values[i]}, the journal says ${other[i]}`)
+      must(
+        rule,
+        Object.is(values[i], other[i]),
+        `${what}, version ${a.version}: ${name}[${i}] is ${values[i]}, the journal says ${other[i]}`,
+      )
     }
   }
   const [left, right] = [told(history), told(expected)]

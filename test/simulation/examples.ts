@@ -1,6 +1,7 @@
 /** A dataset of nothing: it has shards, sizes and names, and no examples; nobody here looks at a pixel. */
-import type { RunSpec } from '../../shared/run-spec.ts'
+
 import type { Blob, Dataset, Split } from '../../coordinator/datasets/dataset.ts'
+import type { RunSpec } from '../../shared/run-spec.ts'
 
 /** Examples in a shard: few, and no divisor of the usual sizes, so that leases cross shards. */
 export const SHARD_EXAMPLES = 17

@@ -25,6 +25,8 @@ const TICK_MS = 1_000
 const PARK_MS = 8_000
 /** From a submission to its commit, at most: several gather in one transaction. */
 const COMMIT_MS = 30
+/** And on a disk that is slow just then. */
+const SLOW_COMMIT_MS = 4_000
 const RESTART_MS = [100, 5_000] as const
 
 export interface Figures {
@@ -50,7 +52,10 @@ export class Shell {
   private readonly note: (line: string) => void
   /** Told when its connection ends. */
   private readonly sessions = new Map<string, { token: number; closed: () => void }>()
-  private readonly parked = new Map<string, { token: number; answer: (reply: LeaseReply | Refusal) => void; until: number }>()
+  private readonly parked = new Map<
+    string,
+    { token: number; answer: (reply: LeaseReply | Refusal) => void; until: number }
+  >()
   private boots = 0
   private tokens = 0
   private committing = false
@@ -130,7 +135,7 @@ export class Shell {
   stop(): void {
     const { runs } = this
     if (runs === null) return
-    if (runs.pending) runs.commit(this.agenda.now)
+    while (runs.pending && !this.disk.full) runs.commit(this.agenda.now)
     runs.close()
     this.killed('orderly stop')
   }
@@ -164,7 +169,7 @@ export class Shell {
     }
     if (runs.pending && !this.committing) {
       this.committing = true
-      this.agenda.after(this.draws.between(0, COMMIT_MS), () => {
+      this.agenda.after(this.draws.between(0, this.draws.chance(0.03) ? SLOW_COMMIT_MS : COMMIT_MS), () => {
         if (this.runs !== runs) return
         this.committing = false
         this.figures.commits++
@@ -212,8 +217,10 @@ export class Shell {
 
   private leased(volunteer: string, reply: LeaseReply | Refusal): LeaseReply | Refusal {
     if ('lease' in reply) {
-      this.checker.granted(reply.lease)
-      const held = this.runs!.get(reply.lease.run)!.inspect().leases.find(({ id }) => id === reply.lease.id)!
+      this.checker.granted(reply.lease, volunteer)
+      const held = this.runs!.get(reply.lease.run)!
+        .inspect()
+        .leases.find(({ id }) => id === reply.lease.id)!
       this.note(`${volunteer} is granted ${held.kind} ${held.id}: ${JSON.stringify(held.stretches)}`)
     }
     return reply
@@ -221,7 +228,7 @@ export class Shell {
 
   start(volunteer: string, lease: string): Start | Refusal {
     const start = this.runs!.start(volunteer, lease, this.agenda.now)
-    if (!('ok' in start)) this.checker.started(start)
+    if (!('ok' in start)) this.checker.started(start, volunteer)
     this.note(`${volunteer} starts ${lease}: ${'ok' in start ? start.code : `version ${start.version}`}`)
     return start
   }
@@ -234,7 +241,10 @@ export class Shell {
 
   giveBack(volunteer: string, lease: string): void {
     const reply = this.runs!.giveBack(volunteer, { lease })
-    if (reply.ok) this.figures.givenBack++
+    if (reply.ok) {
+      this.figures.givenBack++
+      this.checker.gaveBack(lease, volunteer)
+    }
     this.note(`${volunteer} gives ${lease} back: ${reply.ok ? 'ok' : reply.code}`)
   }
 
@@ -252,21 +262,34 @@ export class Shell {
     this.runs!.uploading(lease, this.agenda.now)
   }
 
-  submit(volunteer: string, update: UpdateRequest, payload: Uint8Array, answer: (verdict: Verdict | Refusal) => void): void {
+  submit(
+    volunteer: string,
+    update: UpdateRequest,
+    payload: Uint8Array,
+    answer: (verdict: Verdict | Refusal) => void,
+  ): void {
     const malformed = this.malformed(update)
     if (malformed !== null) return answer(malformed)
     const runs = this.runs!
     const before = this.checker.fingerprint(runs, update.lease, volunteer, this.disk)
     runs.submit(volunteer, update, payload, this.agenda.now, (verdict) => {
-      const said = verdict.ok ? `${verdict.verdict}${'version' in verdict ? ` at version ${verdict.version}` : ''}` : verdict.code
+      const said = verdict.ok
+        ? `${verdict.verdict}${'version' in verdict ? ` at version ${verdict.version}` : ''}`
+        : verdict.code
       this.note(`${volunteer} updates ${update.lease} (version ${update.version}): ${said}`)
-      if (verdict.ok) this.checker.answered(update, verdict)
+      if (verdict.ok) this.checker.answered(update, verdict, volunteer)
       else this.refused(runs, volunteer, update, verdict, verdict.code.startsWith('storage') ? null : before)
       answer(verdict)
     })
   }
 
-  private refused(runs: Runs, volunteer: string, { lease }: UpdateRequest, { code }: Refusal, before: string | null): void {
+  private refused(
+    runs: Runs,
+    volunteer: string,
+    { lease }: UpdateRequest,
+    { code }: Refusal,
+    before: string | null,
+  ): void {
     this.figures.refused[code] = (this.figures.refused[code] ?? 0) + 1
     if (before === null) return
     this.checker.unchanged(before, this.checker.fingerprint(runs, lease, volunteer, this.disk), code)

@@ -47,7 +47,9 @@ for (let seed = from; seed < from + count; seed++) {
     if (!values['keep-going']) break
   }
   if ((seed - from + 1) % 20 === 0) {
-    console.log(`${seed - from + 1} of ${count} seeds, ${total.steps} steps, ${((performance.now() - begun) / 1000).toFixed(1)} s`)
+    console.log(
+      `${seed - from + 1} of ${count} seeds, ${total.steps} steps, ${((performance.now() - begun) / 1000).toFixed(1)} s`,
+    )
   }
 }
 
@@ -67,7 +69,14 @@ const rows: [string, string | number][] = [
   ['failed', failures.length],
 ]
 for (const [name, value] of rows) console.log(`${name.padEnd(24)} ${String(value).padStart(12)}`)
-const summary = { seeds: count, ...counts, refused: refusedInAll, virtualHours: virtualMs / 3_600_000, seconds, failed: failures.map(({ seed }) => seed) }
+const summary = {
+  seeds: count,
+  ...counts,
+  refused: refusedInAll,
+  virtualHours: virtualMs / 3_600_000,
+  seconds,
+  failed: failures.map(({ seed }) => seed),
+}
 console.log(JSON.stringify({ simulate: summary }))
 process.exitCode = failures.length === 0 ? 0 : 1
 

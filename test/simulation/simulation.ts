@@ -2,7 +2,9 @@
  * One seed's story: a coordinator's core, a crowd and their misfortunes under virtual time, checked after every step,
  * until every run has come to its end. The same seed is the same story, to the last draw.
  */
+
 import { StorageError } from '../../coordinator/journal/journal.ts'
+import type { HeldLease } from '../../coordinator/run/leases.ts'
 import type { RunState } from '../../shared/api.ts'
 import type { Layout } from '../../shared/layout.ts'
 import { buildModel } from '../../shared/models.ts'
@@ -88,7 +90,8 @@ class Simulation {
       runId: (place: number) => `r${place}`,
     }
     for (const { createdAtMs } of story.specs) this.agenda.after(createdAtMs, () => this.create(this.created++))
-    for (const { atMs, what, lastsMs } of story.misfortunes) this.agenda.after(atMs, () => this.strike(what, lastsMs, note))
+    for (const { atMs, what, lastsMs } of story.misfortunes)
+      this.agenda.after(atMs, () => this.strike(what, lastsMs, note))
     for (const nature of story.crowd) new Volunteer(nature, surroundings)
     this.agenda.after(story.calmAtMs, () => this.calm())
     if (log !== undefined) for (const part of [...story.specs, ...story.crowd]) log(JSON.stringify(part))
@@ -132,7 +135,9 @@ class Simulation {
     if (agenda.now > calmAt && all.length === story.specs.length && all.every((run) => run.settled)) return true
     if (agenda.now - this.progressAt > STALL_MS || figures.steps > STEPS_MAX) {
       const stuck = all.filter((run) => !run.settled)
-      const detail = stuck.map((run) => `${run.id} ${run.state} at epoch ${run.history.epochs.progress}, ${JSON.stringify(run.inspect())}`)
+      const detail = stuck.map(
+        (run) => `${run.id} ${run.state} at epoch ${run.history.epochs.progress}, ${JSON.stringify(run.inspect())}`,
+      )
       throw new Violation('liveness', `a run does not come to its end: ${detail.join('; ')}`)
     }
     return false
@@ -222,8 +227,8 @@ class Simulation {
     this.agenda.after(5_000, () => this.calm())
   }
 
-  private anyLease(): string | null {
+  private anyLease(): HeldLease | null {
     const leases = this.shell.runs?.list().flatMap((run) => run.inspect().leases) ?? []
-    return leases.length === 0 ? null : this.draws.pick(leases).id
+    return leases.length === 0 ? null : this.draws.pick(leases)
   }
 }

@@ -2,9 +2,10 @@
  * A virtual volunteer: asks, starts, computes, returns, over a line that delays, loses and doubles messages; honest,
  * or with a vice. What it returns is a pure function of the lease's examples, the version's bytes and the seed.
  */
+import type { HeldLease } from '../../coordinator/run/leases.ts'
 import { codecs, decodeVector, encodeVector } from '../../shared/codec.ts'
 import type { Layout } from '../../shared/layout.ts'
-import { type Lease, type Refusal, type Start, type UpdateRequest, type Verdict } from '../../shared/protocol.ts'
+import type { Lease, Refusal, Start, UpdateRequest, Verdict } from '../../shared/protocol.ts'
 import { Random } from '../../shared/random.ts'
 import type { Agenda } from './agenda.ts'
 import type { Draws } from './draws.ts'
@@ -23,7 +24,7 @@ export interface Surroundings {
   readonly draws: Draws
   readonly layoutOf: (run: string) => Layout
   /** Somebody's lease, for those who take what is not theirs. */
-  readonly anyLease: () => string | null
+  readonly anyLease: () => HeldLease | null
   readonly runId: (place: number) => string
 }
 
@@ -224,7 +225,9 @@ export class Volunteer {
     const parameters = decodeVector(codecs[lease.parametersCodec], bytes, size)
     const path = lease.segments.flatMap(({ shardIndex, epoch, from, to }) => [shardIndex, epoch, from, to])
     const random = new Random(lease.seed, ...path)
-    const gradient = parameters.map((value, i) => minibatches * (0.2 * (value - 0.5) + 0.3 * (2 * random.uniform(i) - 1)))
+    const gradient = parameters.map(
+      (value, i) => minibatches * (0.2 * (value - 0.5) + 0.3 * (2 * random.uniform(i) - 1)),
+    )
     return encodeVector(codecs[lease.codec], gradient)
   }
 
@@ -257,9 +260,10 @@ export class Volunteer {
       case 'version':
         return this.send(lease, { ...update, version: Math.max(0, update.version + draws.pick([-1, 1, 5])) }, payload)
       case 'foreign': {
-        const other = anyLease() ?? update.lease
-        if (draws.chance(0.5)) this.surroundings.shell.giveBack(this.nature.name, other)
-        return this.send(lease, { ...update, lease: other }, payload)
+        const other = anyLease()
+        if (other === null) break
+        if (draws.chance(0.3)) this.surroundings.shell.giveBack(this.nature.name, other.id)
+        return this.send(lease, theirs(update, other), payload)
       }
       case 'replay':
         if (this.lastUpdate !== null) return this.send(lease, this.lastUpdate.update, this.lastUpdate.payload)
@@ -302,7 +306,8 @@ export class Volunteer {
     const { shell } = this.surroundings
     this.request<Refusal | null>(
       (answer) => answer(shell.announce(this.nature.name, update)),
-      (refusal) => (refusal === null ? this.upload(lease, update, payload, 0) : this.refused(lease, update, payload, refusal)),
+      (refusal) =>
+        refusal === null ? this.upload(lease, update, payload, 0) : this.refused(lease, update, payload, refusal),
       () => this.send(lease, update, payload),
     )
   }
@@ -354,6 +359,13 @@ export class Volunteer {
     if (next === 'retry') return this.later(retryAfterMs ?? 1_000, () => this.send(lease, update, payload))
     this.drop(lease)
   }
+}
+
+/** An update to somebody else's lease in which everything is right. */
+function theirs(update: UpdateRequest, lease: HeldLease): UpdateRequest {
+  const version = lease.state === 'started' ? lease.binding.version : update.version
+  const { id, examples, batchSize } = lease
+  return { ...update, lease: id, version, examples, minibatches: Math.ceil(examples / batchSize), correct: 0 }
 }
 
 function lengthOf({ segments }: Lease): number {

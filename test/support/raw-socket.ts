@@ -143,8 +143,11 @@ export class RawSocket {
       const operation = this.buffer[0] & 15
       const payload = this.buffer.subarray(head, head + length)
       this.buffer = this.buffer.subarray(head + length)
-      if (operation === CLOSE) this.closeCode = length >= 2 ? payload.readUInt16BE(0) : 1005
-      else if (operation === TEXT && payload.toString() === '2') {
+      if (operation === CLOSE) {
+        this.closeCode = length >= 2 ? payload.readUInt16BE(0) : 1005
+        this.frame(CLOSE, payload)
+        this.socket.end()
+      } else if (operation === TEXT && payload.toString() === '2') {
         if (this.answersPings) this.send('3')
       } else if (operation === TEXT) this.texts.push(payload.toString())
       this.awoken()

@@ -243,6 +243,8 @@ describe('choosing', () => {
     trainer.step(Float32Array.of(1, 2), Uint8Array.of(1), 1, 0)
     expect((await trainer.finish()).correct).toBe(1)
     await two.close()
+    trainer.dispose()
+    await expect(two.load(model)).rejects.toThrow('wasm: this engine is closed')
     await (await openEngine('wasm')).close()
   })
 

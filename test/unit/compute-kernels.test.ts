@@ -225,6 +225,60 @@ describe('conv2d', () => {
   })
 })
 
+describe('depthwise conv2d', () => {
+  it('has both of its gradients', () => {
+    fc.assert(
+      fc.property(convolution, fc.integer({ min: 1, max: 3 }), (any, multiplier) => {
+        // tfjs takes no depthwise convolution with unequal strides.
+        const c = { ...any, strideX: any.strideY }
+        const { outHeight, outWidth, visit } = windows(c, c.kernelHeight, c.kernelWidth)
+        const outputs = c.channels * multiplier
+        const xShape: [number, number, number, number] = [c.batch, c.height, c.width, c.channels]
+        const filterShape: [number, number, number, number] = [c.kernelHeight, c.kernelWidth, c.channels, multiplier]
+        const yShape: [number, number, number, number] = [c.batch, outHeight, outWidth, outputs]
+        const [x, filter, dy] = [draw(size(xShape)), draw(size(filterShape)), draw(size(yShape))]
+        const dx = new Float64Array(x.length)
+        const gradient = new Float64Array(filter.length)
+        visit((out, into, kernel) => {
+          for (let o = 0; o < outputs; o++) {
+            const from = into * c.channels + Math.floor(o / multiplier)
+            dx[from] += dy[out * outputs + o] * filter[kernel * outputs + o]
+            gradient[kernel * outputs + o] += dy[out * outputs + o] * x[from]
+          }
+        })
+        const both = tf.grads((a, b) => tf.depthwiseConv2d(a as tf.Tensor4D, b as tf.Tensor4D, c.strideY, c.padding))
+        const grads = () => both([tf.tensor4d(x, xShape), tf.tensor4d(filter, filterShape)], tf.tensor4d(dy, yShape))
+        expectClose(
+          compute(() => grads()[0]),
+          dx,
+        )
+        expectClose(
+          compute(() => grads()[1]),
+          gradient,
+        )
+      }),
+      { numRuns: 30 },
+    )
+  })
+})
+
+describe('segments', () => {
+  it('sum the rows of each, which is the gradient of a gather', () => {
+    const table = draw(4 * 3)
+    const ids = [2, 0, 2, 2, 3]
+    const dy = draw(5 * 3)
+    const expected = new Float64Array(12)
+    dy.forEach((value, i) => {
+      expected[ids[Math.floor(i / 3)] * 3 + (i % 3)] += value
+    })
+    const gradient = tf.grad((a) => tf.gather(a as tf.Tensor2D, tf.tensor1d(ids, 'int32')))
+    expectClose(
+      compute(() => gradient(tf.tensor2d(table, [4, 3]), tf.tensor2d(dy, [5, 3]))),
+      expected,
+    )
+  })
+})
+
 describe('max pooling', () => {
   it('sends the gradient to the first highest of each window', () => {
     fc.assert(

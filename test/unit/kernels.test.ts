@@ -5,7 +5,7 @@
  */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { createKernels, INT8_BLOCK, int8Size, type Kernels } from '../../shared/kernels/kernels.ts'
+import { createKernels, FLUSH_EVERY, INT8_BLOCK, int8Size, type Kernels } from '../../shared/kernels/kernels.ts'
 
 const f = Math.fround
 const LEAST_NORMAL = 2 ** -126
@@ -82,9 +82,6 @@ function expectSame(actual: Float32Array, expected: Float32Array): void {
   }
 }
 
-/** As rules.ts flushes a running mean. */
-const flushed = (x: number, r: (x: number) => number) => r(r(x + 2 ** -80) - 2 ** -80)
-
 describe('memory', () => {
   it('reserves zeroed pieces on a 16-byte grid that do not overlap, and grows', () => {
     const kernels = createKernels()
@@ -128,6 +125,7 @@ describe('vectors', () => {
     { name: 'accumulate', run: (k, y, x, n) => k.accumulate(y, x, n, 0.3), one: (y, x) => f(y + f(f(0.3) * x)) },
     { name: 'scale', run: (k, y, _, n) => k.scale(y, n, -0.7), one: (y) => f(f(-0.7) * y) },
     { name: 'fill', run: (k, y, _, n) => k.fill(y, n, 0.1), one: () => f(0.1) },
+    { name: 'flush', run: (k, y, _, n) => k.flush(y, n), one: (y) => (Math.abs(y) < 2 ** -100 ? 0 : y) },
     { name: 'copy', run: (k, y, x, n) => k.copy(x, n, y), one: (_, x) => x },
   ]
 
@@ -229,8 +227,8 @@ function adamReference(weightDecay: number, step: number): (weight: number) => R
   const { correction1, correction2 } = corrections(step)
   const root = Math.sqrt(correction2)
   return (weight) => (w, g, state, r) => {
-    const mean = flushed(r(r(r(beta1) * state[0]) + r(r((1 - beta1) * weight) * g)), r)
-    const square = flushed(r(r(r(beta2) * state[1]) + r(r((1 - beta2) * weight * weight) * r(g * g))), r)
+    const mean = r(r(r(beta1) * state[0]) + r(r((1 - beta1) * weight) * g))
+    const square = r(r(r(beta2) * state[1]) + r(r((1 - beta2) * weight * weight) * r(g * g)))
     state[0] = mean
     state[1] = square
     const change = r(r(r((rate * correction1) / root) * mean) / r(r(Math.sqrt(square)) + r(epsilon / root)))
@@ -250,7 +248,7 @@ const rules: RuleCase[] = [
     states: 1,
     run: (k, w, g, [m], n, weight) => k.momentum(w, g, m, n, { weight, rate: 0.05, momentum: 0.9 }),
     reference: (weight) => (w, g, state, r) => {
-      state[0] = flushed(r(r(r(0.9) * state[0]) + r(r(weight) * g)), r)
+      state[0] = r(r(r(0.9) * state[0]) + r(r(weight) * g))
       return r(w - r(r(0.05) * state[0]))
     },
   },
@@ -412,30 +410,32 @@ it('adam is AdamW as published: ten steps with bias correction, a weight and dec
 })
 
 describe('running means', () => {
-  it('never become subnormal where the gradient has died, nor do their products with a rate', () => {
-    const bench = new Workbench()
-    const count = 21
-    const zeros = bench.place(new Float32Array(count))
-    const [w, m, v] = [1, 2, 3].map(() => bench.place(new Float32Array(count)))
-    const isNormal = (x: number) => x === 0 || Math.abs(x) * 2 ** -23 >= LEAST_NORMAL
-    const steps: (() => void)[] = [
-      () => bench.kernels.momentum(w.at, zeros.at, m.at, count, { weight: 1, rate: 0.1, momentum: 0.9 }),
-      () => {
-        const scalars = { ...adamScalars, beta2: 0.95, weight: 1, weightDecay: 0, ...corrections(1) }
-        bench.kernels.adam(w.at, zeros.at, m.at, v.at, count, scalars)
-      },
+  it('flushed every FLUSH_EVERY steps never become subnormal where the gradient has died, and end at zero', () => {
+    const { kernels, place } = benchOf(21)
+    const [zeros, w, m, v] = [0, 0, 1, 1].map(place)
+    const scalars = { ...adamScalars, beta2: 0.95, weight: 1, weightDecay: 0, ...corrections(1) }
+    const rules = [
+      () => kernels.momentum(w, zeros, m, 21, { weight: 1, rate: 0.1, momentum: 0.9 }),
+      () => kernels.adam(w, zeros, m, v, 21, scalars),
     ]
-    for (const step of steps) {
-      for (const start of [1e-20, -1e-20, 1e-40]) {
-        bench.kernels.floats(m.at, count).fill(start)
-        bench.kernels.floats(v.at, count).fill(Math.abs(start))
-        for (let i = 0; i < 2000; i++) step()
-        expect(m.read().every(isNormal)).toBe(true)
-        expect(m.read().every((x) => Math.abs(x) < 2 ** -98)).toBe(true)
-        if (step === steps[1]) expect(v.read().every(isNormal)).toBe(true)
+    for (const step of rules) {
+      kernels.floats(m, 21).fill(-1e-20)
+      for (let t = 1; t <= 40 * FLUSH_EVERY; t++) {
+        step()
+        for (const mean of [m, v]) {
+          if (t % FLUSH_EVERY === 0) kernels.flush(mean, 21)
+          expect(kernels.floats(mean, 21).some((x) => x !== 0 && Math.abs(x) < LEAST_NORMAL)).toBe(false)
+        }
       }
+      expect(kernels.floats(m, 21).every((x) => x === 0)).toBe(true)
     }
+    expect(kernels.floats(v, 21).every((x) => x === 0)).toBe(true)
   })
+
+  function benchOf(count: number): { kernels: Kernels; place: (value: number) => number } {
+    const bench = new Workbench()
+    return { kernels: bench.kernels, place: (value) => bench.place(new Float32Array(count).fill(value)).at }
+  }
 })
 
 /** IEEE 754 binary16 from its definition, in float64. */

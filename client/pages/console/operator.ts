@@ -94,11 +94,16 @@ async function problemOf(response: Response): Promise<ApiProblem> {
   return { code: 'internal', message: `The coordinator answered ${response.status} ${response.statusText}.` }
 }
 
+/** The coordinator says something every 15 s; after three times that the stream counts as ended. */
+const SILENCE_MS = 45_000
+
 async function* readEvents(response: Response): AsyncGenerator<LiveEvent> {
   const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader()
   let rest = ''
   for (;;) {
-    const { done, value } = await reader.read()
+    // A connection that died without a word (a laptop that slept) would otherwise be believed for ever.
+    const silence = setTimeout(() => void reader.cancel(), SILENCE_MS)
+    const { done, value } = await reader.read().finally(() => clearTimeout(silence))
     if (done) return
     const lines = (rest + value).split(/\r?\n/)
     rest = lines.pop()!

@@ -26,16 +26,23 @@ export interface Engine {
   readonly backend: BackendName
   /** For people: "WASM SIMD, 1 thread", "WebGPU (Apple M2)". */
   readonly device: string
+  /**
+   * @throws Error where the topology does not end in a softmax activation of its own, has other weights than the
+   * layout, or holds a layer that draws random numbers.
+   */
   load(model: ModelDescription): Promise<Trainer>
+  /** Disposes the engine's trainers and gives the device back. */
   close(): Promise<void>
 }
 
+/** Every method throws (or rejects with) an Error that names the backend when the device was lost: open another. */
 export interface Trainer {
   /** Sets the replica to `parameters` (flat, in layout order; copied) and the accrued gradient, loss and count to zero. */
   begin(parameters: Float32Array): void
   /**
    * One minibatch: g = gradient of the mean cross-entropy of `count` examples at the replica; accrued += g;
-   * replica -= localRate·g. `inputs` holds count × Π inputShape floats, `labels` count class indices.
+   * replica -= localRate·g. `inputs` holds count × Π inputShape floats, `labels` count class indices;
+   * both may be used again as soon as it returns.
    */
   step(inputs: Float32Array, labels: Uint8Array, count: number, localRate: number): void
   /** Loss and hits of `count` examples at the replica, added to this lease's sums; no gradient. */

@@ -8,7 +8,7 @@
  */
 import type { BackendName } from '../../../shared/protocol.ts'
 import { type Backend, type BackendModule, type BackendOptions, reason, stop } from './backends/backend.ts'
-import type { Engine } from './engine.ts'
+import type { Engine, Trainer } from './engine.ts'
 import { selfTest } from './selftest.ts'
 import { loadTrainer } from './trainer.ts'
 
@@ -74,14 +74,25 @@ async function open(name: BackendName, options: BackendOptions, software: boolea
 }
 
 function engineOn(backend: Backend): Engine {
+  const trainers = new Set<Trainer>()
   let open = true
   return {
     backend: backend.name,
     device: backend.device,
-    load: (model) => loadTrainer(backend, model),
+    async load(model) {
+      if (!open) throw new Error(`${backend.name}: this engine is closed`)
+      const trainer = await loadTrainer(backend, model)
+      trainers.add(trainer)
+      return trainer
+    },
     async close() {
-      if (open) release(backend.name)
+      if (!open) return
       open = false
+      try {
+        for (const trainer of trainers) trainer.dispose()
+      } finally {
+        release(backend.name)
+      }
     },
   }
 }

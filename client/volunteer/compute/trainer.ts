@@ -36,6 +36,7 @@ export async function loadTrainer(backend: Backend, description: ModelDescriptio
   let sums: tf.Tensor | null = null
   /** What `finish` hands out where the device's memory can be read in place: one array, used again. */
   let transfer: Float32Array | null = null
+  let disposed = false
 
   const addScaled = (y: tf.Tensor, x: tf.Tensor, scale: number): tf.Tensor =>
     backend.addScaled ? backend.addScaled(y, x, scale) : tf.tidy(() => tf.add(y, scale === 1 ? x : tf.mul(x, scale)))
@@ -169,6 +170,8 @@ export async function loadTrainer(backend: Backend, description: ModelDescriptio
     },
 
     dispose() {
+      if (disposed) return
+      disposed = true
       select(backend)
       clear()
       model.dispose()

@@ -5,7 +5,7 @@
  */
 export { decodeF16, decodeInt8, encodeF16, encodeInt8, sumSquaresF16, sumSquaresInt8 } from './codec'
 export { adagrad, adam, momentum, sgd } from './rules'
-export { accumulate, copy, fill, scale, sumSquares } from './vector'
+export { accumulate, copy, fill, flush, scale, sumSquares } from './vector'
 
 /** The first byte that is free for the caller. */
 export const heapBase: usize = __heap_base

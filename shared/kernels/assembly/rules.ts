@@ -3,23 +3,8 @@
  * gradient first (a staleness weight, a mean's 1/n), so it costs no pass of its own. Every element is rounded to
  * f32 after every operation, in the order written; the vector loop and the scalar tail agree bit for bit.
  *
- * Running means are kept on a grid of 2^-103 near zero. Where a gradient has died (a ReLU that is never active, a
- * pixel that is always black) a mean would decay into the subnormal floats within a thousand steps, stay there for
- * ever, because 0.9·4 units round to 4, and make each step some thirty times slower on Intel cores. Adding 2^-80 and
- * taking it away again rounds to that grid, changes nothing from 2^-55 on, keeps NaN, and is cheaper than a
- * comparison and a mask; what stays there for ever is normal, and so are its products with any rate above 2^-23.
+ * The running means of momentum and adam must be flushed now and then: see `flush` in kernels.ts.
  */
-
-/** 2^-80 */
-const FLUSH: f32 = 8.271806125530277e-25
-
-function flush(x: v128): v128 {
-  return f32x4.sub(f32x4.add(x, f32x4.splat(FLUSH)), f32x4.splat(FLUSH))
-}
-
-function flushOne(x: f32): f32 {
-  return x + FLUSH - FLUSH
-}
 
 /** w ← w − rate·(weight·g) */
 export function sgd(w: usize, g: usize, count: usize, weight: f32, rate: f32): void {
@@ -48,7 +33,7 @@ export function momentum(w: usize, g: usize, m: usize, count: usize, weight: f32
   const end = w + count * 4
   const wide = w + (count & ~3) * 4
   while (w < wide) {
-    const velocity = flush(f32x4.add(f32x4.mul(mus, v128.load(m)), f32x4.mul(weights, v128.load(g))))
+    const velocity = f32x4.add(f32x4.mul(mus, v128.load(m)), f32x4.mul(weights, v128.load(g)))
     v128.store(m, velocity)
     v128.store(w, f32x4.sub(v128.load(w), f32x4.mul(rates, velocity)))
     w += 16
@@ -56,7 +41,7 @@ export function momentum(w: usize, g: usize, m: usize, count: usize, weight: f32
     m += 16
   }
   while (w < end) {
-    const velocity = flushOne(mu * load<f32>(m) + weight * load<f32>(g))
+    const velocity = mu * load<f32>(m) + weight * load<f32>(g)
     store<f32>(m, velocity)
     store<f32>(w, load<f32>(w) - rate * velocity)
     w += 4
@@ -130,10 +115,10 @@ export function adam(
   while (w < wide) {
     const a = v128.load(g)
     const b = v128.load(g, 16)
-    const meanA = flush(f32x4.add(f32x4.mul(beta1s, v128.load(m)), f32x4.mul(gain1s, a)))
-    const meanB = flush(f32x4.add(f32x4.mul(beta1s, v128.load(m, 16)), f32x4.mul(gain1s, b)))
-    const squareA = flush(f32x4.add(f32x4.mul(beta2s, v128.load(v)), f32x4.mul(gain2s, f32x4.mul(a, a))))
-    const squareB = flush(f32x4.add(f32x4.mul(beta2s, v128.load(v, 16)), f32x4.mul(gain2s, f32x4.mul(b, b))))
+    const meanA = f32x4.add(f32x4.mul(beta1s, v128.load(m)), f32x4.mul(gain1s, a))
+    const meanB = f32x4.add(f32x4.mul(beta1s, v128.load(m, 16)), f32x4.mul(gain1s, b))
+    const squareA = f32x4.add(f32x4.mul(beta2s, v128.load(v)), f32x4.mul(gain2s, f32x4.mul(a, a)))
+    const squareB = f32x4.add(f32x4.mul(beta2s, v128.load(v, 16)), f32x4.mul(gain2s, f32x4.mul(b, b)))
     const stepA = f32x4.div(f32x4.mul(rates, meanA), f32x4.add(f32x4.sqrt(squareA), epsilons))
     const stepB = f32x4.div(f32x4.mul(rates, meanB), f32x4.add(f32x4.sqrt(squareB), epsilons))
     const nextA = f32x4.sub(f32x4.mul(keeps, v128.load(w)), stepA)
@@ -151,8 +136,8 @@ export function adam(
   }
   while (w < end) {
     const a = load<f32>(g)
-    const mean = flushOne(beta1 * load<f32>(m) + gain1 * a)
-    const square = flushOne(beta2 * load<f32>(v) + gain2 * (a * a))
+    const mean = beta1 * load<f32>(m) + gain1 * a
+    const square = beta2 * load<f32>(v) + gain2 * (a * a)
     store<f32>(m, mean)
     store<f32>(v, square)
     store<f32>(w, keep * load<f32>(w) - (rate * mean) / (sqrt<f32>(square) + epsilon))

@@ -50,6 +50,26 @@ export function fill(x: usize, count: usize, value: f32): void {
   }
 }
 
+/** 2^-100 */
+const NEGLIGIBLE: f32 = 7.888609052210118e-31
+
+/** x ← 0 where |x| < 2^-100; NaN stays. */
+export function flush(x: usize, count: usize): void {
+  const negligible = f32x4.splat(NEGLIGIBLE)
+  const end = x + count * 4
+  const wide = x + (count & ~3) * 4
+  while (x < wide) {
+    const value = v128.load(x)
+    v128.store(x, v128.andnot(value, f32x4.lt(f32x4.abs(value), negligible)))
+    x += 16
+  }
+  while (x < end) {
+    const value = load<f32>(x)
+    if (abs(value) < NEGLIGIBLE) store<f32>(x, 0)
+    x += 4
+  }
+}
+
 export function copy(source: usize, count: usize, target: usize): void {
   memory.copy(target, source, count * 4)
 }

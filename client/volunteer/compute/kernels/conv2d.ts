@@ -8,7 +8,7 @@ import { activate } from './activation.ts'
 import { type Heap, heapOf } from './heap.ts'
 
 type Filter = [number, number, number, number]
-interface Attributes {
+export interface ConvolutionAttributes {
   strides: [number, number] | number
   pad: 'valid' | 'same' | number | backend_util.ExplicitPadding
   dilations?: [number, number] | number
@@ -21,11 +21,17 @@ interface Attributes {
 }
 
 /** Sets the kernels' geometry; returns it as tfjs describes it, and enough scratch memory. */
-function prepare(heap: Heap, xShape: readonly number[], filterShape: readonly number[], attributes: Attributes) {
+export function prepare(
+  heap: Heap,
+  xShape: readonly number[],
+  filterShape: readonly number[],
+  attributes: ConvolutionAttributes,
+  depthwise = false,
+) {
   const { strides, pad, dilations = 1, dataFormat, dimRoundingMode } = attributes
   if (dataFormat !== undefined && dataFormat !== 'NHWC') throw new Error(`conv2d on WASM takes NHWC, not ${dataFormat}`)
   const info = backend_util.computeConv2DInfo(
-    ...([xShape as Filter, filterShape as Filter, strides, dilations, pad, dimRoundingMode, false] as const),
+    ...([xShape as Filter, filterShape as Filter, strides, dilations, pad, dimRoundingMode, depthwise] as const),
     'channelsLast',
   )
   heap.kernels.geometry(
@@ -37,7 +43,13 @@ function prepare(heap: Heap, xShape: readonly number[], filterShape: readonly nu
   return { info, scratchBytes: heap.kernels.conv2dScratchBytes() }
 }
 
-function convolve(heap: Heap, x: TensorInfo, filter: TensorInfo, bias: TensorInfo | undefined, attributes: Attributes) {
+function convolve(
+  heap: Heap,
+  x: TensorInfo,
+  filter: TensorInfo,
+  bias: TensorInfo | undefined,
+  attributes: ConvolutionAttributes,
+) {
   const { info, scratchBytes } = prepare(heap, x.shape, filter.shape, attributes)
   const y = heap.output(info.outShape)
   const scratch = heap.scratch(scratchBytes)
@@ -51,7 +63,13 @@ const conv2d: KernelConfig = {
   kernelName: 'Conv2D',
   backendName: 'wasm',
   kernelFunc: (({ inputs, backend, attrs }) =>
-    convolve(heapOf(backend), inputs.x!, inputs.filter!, undefined, attrs as unknown as Attributes)) as KernelFunc,
+    convolve(
+      heapOf(backend),
+      inputs.x!,
+      inputs.filter!,
+      undefined,
+      attrs as unknown as ConvolutionAttributes,
+    )) as KernelFunc,
 }
 
 const fusedConv2d: KernelConfig = {
@@ -59,7 +77,7 @@ const fusedConv2d: KernelConfig = {
   backendName: 'wasm',
   kernelFunc: (({ inputs, backend, attrs }) => {
     const { x, filter, bias, preluActivationWeights } = inputs
-    const attributes = attrs as unknown as Attributes
+    const attributes = attrs as unknown as ConvolutionAttributes
     if (bias && bias.shape.length !== 1) throw new Error('FusedConv2D on WASM takes a bias of rank 1 only')
     const y = convolve(heapOf(backend), x!, filter!, bias, attributes)
     return activate(backend, y, attributes, preluActivationWeights)
@@ -72,7 +90,7 @@ const inputGradient: KernelConfig = {
   kernelFunc: (({ inputs, backend, attrs }) => {
     const heap = heapOf(backend)
     const { dy, filter } = inputs as { dy: TensorInfo; filter: TensorInfo }
-    const attributes = attrs as unknown as Attributes
+    const attributes = attrs as unknown as ConvolutionAttributes
     const { info, scratchBytes } = prepare(heap, attributes.inputShape!, filter.shape, attributes)
     const dx = heap.output(info.inShape)
     const scratch = heap.scratch(scratchBytes)
@@ -87,7 +105,7 @@ const filterGradient: KernelConfig = {
   kernelFunc: (({ inputs, backend, attrs }) => {
     const heap = heapOf(backend)
     const { x, dy } = inputs as { x: TensorInfo; dy: TensorInfo }
-    const attributes = attrs as unknown as Attributes
+    const attributes = attrs as unknown as ConvolutionAttributes
     const { info, scratchBytes } = prepare(heap, x.shape, attributes.filterShape!, attributes)
     const gradient = heap.output(info.filterShape)
     const scratch = heap.scratch(scratchBytes)

@@ -2,7 +2,7 @@
  * Our own WASM module (assembly/, built by shared/kernels/build.mjs into wasm.ts), instantiated on the memory of tfjs'
  * WASM backend: it reads and writes tfjs' tensors where they lie.
  */
-import type { DataId, DataType, KernelBackend, TensorInfo } from '@tensorflow/tfjs-core'
+import { type DataId, type DataType, type KernelBackend, type TensorInfo, util } from '@tensorflow/tfjs-core'
 import { wasm } from './wasm.ts'
 
 type Address = number
@@ -31,6 +31,8 @@ export interface Kernels {
   conv2d(x: Address, filter: Address, bias: Address, y: Address, scratch: Address): void
   conv2dFilterGradient(x: Address, dy: Address, filter: Address, scratch: Address): void
   conv2dInputGradient(dy: Address, filter: Address, dx: Address, scratch: Address): void
+  depthwiseFilterGradient(x: Address, dy: Address, filter: Address): void
+  depthwiseInputGradient(dy: Address, filter: Address, dx: Address): void
   maxPoolGradient(
     ...operands: [
       ...[dx: Address, dy: Address, x: Address],
@@ -62,8 +64,10 @@ export interface Heap {
   readonly kernels: Kernels
   /** Where a tensor's numbers lie, in bytes. */
   address(tensor: TensorInfo): Address
-  /** The numbers themselves; a view that the next allocation may end. */
+  /** The numbers of a float32 tensor themselves; a view that the next allocation may end. */
   floats(tensor: TensorInfo): Float32Array
+  /** As `floats`, of an int32 tensor. */
+  integers(tensor: TensorInfo): Int32Array
   /** A new float32 tensor, not yet written to. */
   output(shape: readonly number[]): TensorInfo
   /** Ends a tensor that `output` made. */
@@ -93,12 +97,8 @@ export async function prepareHeap(backend: KernelBackend): Promise<Heap> {
   const heap: Heap = {
     kernels: instance.exports as unknown as Kernels,
     address,
-    floats: (tensor) =>
-      new Float32Array(
-        module.HEAPU8.buffer,
-        address(tensor),
-        tensor.shape.reduce((product, dimension) => product * dimension, 1),
-      ),
+    floats: (tensor) => new Float32Array(module.HEAPU8.buffer, address(tensor), util.sizeFromShape(tensor.shape)),
+    integers: (tensor) => new Int32Array(module.HEAPU8.buffer, address(tensor), util.sizeFromShape(tensor.shape)),
     output: (shape) => (backend as WasmBackend).makeOutput([...shape], 'float32'),
     dispose: (tensor) => {
       backend.disposeData(tensor.dataId)

@@ -1,9 +1,11 @@
 /** Gives tfjs' WASM backend our kernels, in place of its own or where it has none, so that any model profits. */
 import { getKernel, type KernelConfig, registerKernel, unregisterKernel } from '@tensorflow/tfjs-core'
 import { conv2dKernels } from './conv2d.ts'
+import { depthwiseKernels } from './depthwise.ts'
 import { elementwiseKernels, registerReluGradient } from './elementwise.ts'
 import { matmulKernels } from './matmul.ts'
 import { poolKernels } from './pool.ts'
+import { segmentKernels } from './segment.ts'
 
 let registered = false
 
@@ -11,7 +13,14 @@ let registered = false
 export function registerKernels(): void {
   if (registered) return
   registered = true
-  const kernels: KernelConfig[] = [...matmulKernels, ...conv2dKernels, ...poolKernels, ...elementwiseKernels()]
+  const kernels: KernelConfig[] = [
+    ...matmulKernels,
+    ...conv2dKernels,
+    ...depthwiseKernels,
+    ...poolKernels,
+    ...segmentKernels,
+    ...elementwiseKernels(),
+  ]
   for (const kernel of kernels) {
     if (getKernel(kernel.kernelName, 'wasm')) unregisterKernel(kernel.kernelName, 'wasm')
     registerKernel(kernel)

@@ -10,21 +10,21 @@ import { matmul, scratchBytes } from './matmul'
 /** Output pixels unfolded at a time: as many rows as the product packs at a time. */
 const PIXELS: i32 = 256
 
-let batch: i32
-let inHeight: i32
-let inWidth: i32
-let inChannels: i32
-let outHeight: i32
-let outWidth: i32
-let outChannels: i32
-let kernelHeight: i32
-let kernelWidth: i32
-let strideY: i32
-let strideX: i32
-let dilationY: i32
-let dilationX: i32
-let padTop: i32
-let padLeft: i32
+export let batch: i32
+export let inHeight: i32
+export let inWidth: i32
+export let inChannels: i32
+export let outHeight: i32
+export let outWidth: i32
+export let outChannels: i32
+export let kernelHeight: i32
+export let kernelWidth: i32
+export let strideY: i32
+export let strideX: i32
+export let dilationY: i32
+export let dilationX: i32
+export let padTop: i32
+export let padLeft: i32
 
 export function geometry(
   batch_: i32,

@@ -1,6 +1,7 @@
 /** What the module exports: see each file. It allocates nothing and has no data of its own: the memory is tfjs'. */
 
 export { conv2d, conv2dFilterGradient, conv2dInputGradient, conv2dScratchBytes, geometry } from './conv2d'
+export { depthwiseFilterGradient, depthwiseInputGradient } from './depthwise'
 export { matmul, scratchBytes } from './matmul'
 export { maxPoolGradient } from './pool'
 export { addScaled, addToRows, reluGradient, sumRows } from './vectors'
