@@ -102,7 +102,15 @@ export type LiveEvent =
 
 export interface ApiError {
   error: {
-    code: 'unauthorized' | 'bad-spec' | 'bad-request' | 'not-found' | 'wrong-state' | 'rate-limited' | 'storage-full' | 'internal'
+    code:
+      | 'unauthorized'
+      | 'bad-spec'
+      | 'bad-request'
+      | 'not-found'
+      | 'wrong-state'
+      | 'rate-limited'
+      | 'storage-full'
+      | 'internal'
     message: string
     /** With bad-spec: which fields, and what was expected of each. */
     problems?: { field: string; message: string }[]

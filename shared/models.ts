@@ -66,7 +66,10 @@ const maxPool = (name: string): Layer => ({
   config: { name, trainable: true, pool_size: [2, 2], strides: [2, 2], padding: 'valid', data_format: 'channels_last' },
 })
 const flatten = (name: string): Layer => ({ class_name: 'Flatten', config: { name, trainable: true } })
-const softmax = (): Layer => ({ class_name: 'Activation', config: { name: 'softmax', trainable: true, activation: 'softmax' } })
+const softmax = (): Layer => ({
+  class_name: 'Activation',
+  config: { name: 'softmax', trainable: true, activation: 'softmax' },
+})
 
 const INITIALIZERS = {
   kernel_initializer: { class_name: 'GlorotUniform', config: {} },
@@ -123,7 +126,11 @@ export function layoutOf(topology: Topology): Layout {
   const affine = (name: string, kernel: number[], receptive: number) => {
     const fanIn = kernel[kernel.length - 2] * receptive
     const fanOut = kernel[kernel.length - 1] * receptive
-    tensors.push({ name: `${name}/kernel`, shape: kernel, init: { kind: 'uniform', limit: Math.sqrt(6 / (fanIn + fanOut)) } })
+    tensors.push({
+      name: `${name}/kernel`,
+      shape: kernel,
+      init: { kind: 'uniform', limit: Math.sqrt(6 / (fanIn + fanOut)) },
+    })
     tensors.push({ name: `${name}/bias`, shape: [kernel[kernel.length - 1]], init: { kind: 'zeros' } })
   }
   let shape = (topology.config.layers[0].config.batch_input_shape as (number | null)[]).slice(1) as number[]
@@ -142,7 +149,10 @@ export function layoutOf(topology: Topology): Layout {
         const [height, width] = config.kernel_size as number[]
         const filters = config.filters as number
         affine(config.name, [height, width, shape[2], filters], height * width)
-        shape = config.padding === 'same' ? [shape[0], shape[1], filters] : [shape[0] - height + 1, shape[1] - width + 1, filters]
+        shape =
+          config.padding === 'same'
+            ? [shape[0], shape[1], filters]
+            : [shape[0] - height + 1, shape[1] - width + 1, filters]
         break
       }
       case 'MaxPooling2D':

@@ -52,7 +52,7 @@ export async function openHttp(options: HttpOptions): Promise<FastifyInstance> {
         // tfjs instantiates WebAssembly.
         'script-src': ["'self'", "'wasm-unsafe-eval'"],
         'worker-src': ["'self'", 'blob:'],
-        'style-src': ["'self'", "'unsafe-inline'"],
+        'style-src': ["'self'"],
         'img-src': ["'self'", 'data:', 'blob:'],
         'connect-src': ["'self'", 'ws:', 'wss:', 'https:'],
         'frame-src': ["'self'"],
@@ -117,11 +117,13 @@ async function servePages(app: FastifyInstance, folder: string): Promise<void> {
   app.get('/embed.js', (_request, reply) =>
     reply.header('cache-control', 'public, max-age=300').sendFile('embed.js', { cacheControl: false }),
   )
-  // Assets carry a hash of their content in their names.
-  app.get('/assets/*', (request, reply) =>
-    reply
-      .header('cache-control', 'public, max-age=31536000, immutable')
+  app.get('/assets/*', (request, reply) => {
+    const { '*': name } = request.params as { '*': string }
+    // Assets carry a hash of their content in their names, but for tfjs' binaries, whose loader knows their names.
+    const lasting = name.startsWith('tfjs/') ? 'public, max-age=3600' : 'public, max-age=31536000, immutable'
+    return reply
+      .header('cache-control', lasting)
       .header('access-control-allow-origin', '*')
-      .sendFile(`assets/${(request.params as { '*': string })['*']}`, { cacheControl: false }),
-  )
+      .sendFile(`assets/${name}`, { cacheControl: false })
+  })
 }

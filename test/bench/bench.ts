@@ -14,7 +14,11 @@ const BENCHES: Record<string, string> = {
 const [name = '', ...rest] = process.argv.slice(2)
 const file = join(import.meta.dirname, `${name}.ts`)
 if (!(name in BENCHES) || !existsSync(file)) {
-  console.error(`expected the name of a benchmark:\n${Object.entries(BENCHES).map(([n, what]) => `  ${n.padEnd(8)} ${what}`).join('\n')}`)
+  console.error(
+    `expected the name of a benchmark:\n${Object.entries(BENCHES)
+      .map(([n, what]) => `  ${n.padEnd(8)} ${what}`)
+      .join('\n')}`,
+  )
   process.exit(2)
 }
 const { status } = spawnSync(process.execPath, ['--import', 'tsx', file, ...rest], { stdio: 'inherit' })

@@ -28,7 +28,10 @@ class Measured {
 
   constructor(role: string, ...args: string[]) {
     const options = { execArgv: ['--import', 'tsx'], stdio: ['ignore', 'inherit', 'inherit', 'ipc'] as const }
-    this.child = fork(new URL('./fan-in-server.ts', import.meta.url), [role, ...args], { ...options, stdio: [...options.stdio] })
+    this.child = fork(new URL('./fan-in-server.ts', import.meta.url), [role, ...args], {
+      ...options,
+      stdio: [...options.stdio],
+    })
     this.url = this.next<{ url: string }>().then(({ url }) => url)
   }
 
@@ -109,7 +112,12 @@ interface Measurement {
   growthMB: number
 }
 
-async function measure(server: Measured, count: number, messages: number, open: (url: string, index: number) => Promise<{ push: Push; socket: Socket }>): Promise<Measurement> {
+async function measure(
+  server: Measured,
+  count: number,
+  messages: number,
+  open: (url: string, index: number) => Promise<{ push: Push; socket: Socket }>,
+): Promise<Measurement> {
   const url = await server.url
   const clients = await Promise.all(Array.from({ length: count }, (_, i) => open(url, 1000 * count + i)))
   const pushes = clients.map((client) => client.push)

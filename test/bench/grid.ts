@@ -49,7 +49,12 @@ async function loop(role: 'here' | 'stock'): Promise<number> {
 async function grid(volunteers: number): Promise<number> {
   const folder = mkdtempSync(join(tmpdir(), 'crowdgrad-grid-'))
   const journal = openSqliteJournal(join(folder, 'journal.sqlite'))
-  const server = await startServer({ port: 0, dataFolder: folder, ownVolunteer: false, journal: { ...bound(journal), close: () => {} } })
+  const server = await startServer({
+    port: 0,
+    dataFolder: folder,
+    ownVolunteer: false,
+    journal: { ...bound(journal), close: () => {} },
+  })
   const { run } = server.runs.create('grid', spec, Date.now())
   const headless = fileURLToPath(new URL('../../client/volunteer/headless.ts', import.meta.url))
   const children = Array.from({ length: volunteers }, () =>

@@ -11,6 +11,7 @@ import type { Runs } from '../../coordinator/run/runs.ts'
 import { codecs, encodeVector } from '../../shared/codec.ts'
 import type { Lease, Refusal, Segment, Start, UpdateRequest, Verdict } from '../../shared/protocol.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
+import { trainedAlone } from './alone.ts'
 import type { Disk } from './disk.ts'
 import { emptyDataset, SHARD_EXAMPLES } from './examples.ts'
 
@@ -275,6 +276,7 @@ export class Checker {
       this.sameBits(run)
       if (run.spec.journal === 'everything') this.freshFold(run, disk)
       const { counts, epochs } = run.history
+      if (run.trained && run.spec.strategy.name === 'synchronous') this.asAlone(run)
       if (run.trained) must('E1', counts.examples === epochs.examples * epochs.planned, `${counts.examples} examples`)
       const tested = run.history.series.test.at(-1)
       if (run.history.parameters.version > 0 && run.state === 'finished') {
@@ -295,6 +297,17 @@ export class Checker {
         )
       }
     }
+  }
+
+  private asAlone(run: Run): void {
+    const alone = trainedAlone(run.spec).parameters.snapshot()
+    run.history.parameters.snapshot().forEach((value, i) => {
+      must(
+        'Y1',
+        Object.is(value, alone[i]),
+        `${run.id}: parameter ${i} is ${value}, one volunteer alone has ${alone[i]}`,
+      )
+    })
   }
 
   // ---- a refused update changes nothing -------------------------------------------------------------------------

@@ -1,15 +1,15 @@
 /**
  * A virtual volunteer: asks, starts, computes, returns, over a line that delays, loses and doubles messages; honest,
- * or with a vice. What it returns is a pure function of the lease's examples, the version's bytes and the seed.
+ * or with a vice.
  */
 import type { HeldLease } from '../../coordinator/run/leases.ts'
-import { codecs, decodeVector, encodeVector } from '../../shared/codec.ts'
+import { codecs, encodeVector } from '../../shared/codec.ts'
 import type { Layout } from '../../shared/layout.ts'
 import type { Lease, Refusal, Start, UpdateRequest, Verdict } from '../../shared/protocol.ts'
-import { Random } from '../../shared/random.ts'
 import type { Agenda } from './agenda.ts'
 import type { Draws } from './draws.ts'
 import { SHARD_EXAMPLES } from './examples.ts'
+import { gradient } from './gradient.ts'
 import type { Nature, Vice } from './scenario.ts'
 import type { Shell } from './shell.ts'
 
@@ -220,15 +220,13 @@ export class Volunteer {
     }
   }
 
-  private gradient(lease: Lease, bytes: Uint8Array, minibatches: number): Uint8Array {
-    const { size } = this.surroundings.layoutOf(lease.run)
-    const parameters = decodeVector(codecs[lease.parametersCodec], bytes, size)
-    const path = lease.segments.flatMap(({ shardIndex, epoch, from, to }) => [shardIndex, epoch, from, to])
-    const random = new Random(lease.seed, ...path)
-    const gradient = parameters.map(
-      (value, i) => minibatches * (0.2 * (value - 0.5) + 0.3 * (2 * random.uniform(i) - 1)),
-    )
-    return encodeVector(codecs[lease.codec], gradient)
+  private gradient(
+    { run, seed, segments, codec, parametersCodec }: Lease,
+    bytes: Uint8Array,
+    minibatches: number,
+  ): Uint8Array {
+    const { size } = this.surroundings.layoutOf(run)
+    return gradient({ seed, segments, codec, parametersCodec, bytes, size, minibatches })
   }
 
   // ---- its vices ------------------------------------------------------------------------------------------------
