@@ -37,8 +37,9 @@ export class OwnVolunteer {
   }
 
   private start(): void {
-    const worker = new Worker(new URL('./own-volunteer-thread.mjs', import.meta.url), {
-      workerData: { url: this.url, trustKey: this.trustKey, backend: 'wasm' },
+    const entry = new URL('../client/volunteer/headless.ts', import.meta.url).href
+    const worker = new Worker(new URL('./thread.mjs', import.meta.url), {
+      workerData: { entry, url: this.url, trustKey: this.trustKey, backend: 'wasm' },
     })
     this.worker = worker
     worker.on('error', (error) => this.log.error({ err: error }, 'the own volunteer failed'))

@@ -20,8 +20,8 @@ import { Identities } from './gateway/identities.ts'
 import { openMetrics } from './gateway/metrics.ts'
 import { parser } from './gateway/parser.ts'
 import { Volunteers } from './gateway/volunteers.ts'
-import type { Journal } from './journal/journal.ts'
-import { openSqliteJournal } from './journal/sqlite-journal.ts'
+import { appendSoon, type Journal } from './journal/journal.ts'
+import { openThreadJournal } from './journal/thread-journal.ts'
 import { OwnVolunteer } from './own-volunteer.ts'
 import { Runs } from './run/runs.ts'
 
@@ -62,7 +62,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const log = options.log ?? pino({ level: 'silent' })
   const now = options.now ?? Date.now
   mkdirSync(options.dataFolder, { recursive: true })
-  const journal = options.journal ?? openSqliteJournal(join(options.dataFolder, 'journal.sqlite'))
+  const journal =
+    options.journal ??
+    (await openThreadJournal(join(options.dataFolder, 'journal.sqlite'), (error) =>
+      log.warn({ error: error.message }, 'a checkpoint could not be written; the journal still holds everything'),
+    ))
   const token = operatorToken(options.dataFolder)
   const trustKey = randomBytes(24).toString('hex')
   const events = new Events()
@@ -109,7 +113,13 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     // After the socket messages that are already here: they share one transaction and one fsync.
     setImmediate(() => {
       committing = false
-      runs.commit(now())
+      const batch = runs.gather()
+      appendSoon(
+        journal,
+        batch.entries,
+        (first) => runs.settle(batch, first, now()),
+        (error) => runs.unsettle(batch, error, now()),
+      )
       commitSoon()
     })
   }

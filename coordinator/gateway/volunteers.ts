@@ -142,8 +142,9 @@ export class Volunteers {
       } else if (event === JUNK_EVENT) {
         this.unasked(session, refuse('junk-frame', 'expected a Socket.IO packet, got a frame that is none'), args)
       } else if (!Object.hasOwn(EVENTS, event)) {
-        const { length } = event
-        const name = length > 40 ? `${event.slice(0, 40)}… (${length} characters)` : event
+        // A packet may lack its name, or have a number for one.
+        const said = String(event)
+        const name = said.length > 40 ? `${said.slice(0, 40)}… (${said.length} characters)` : said
         this.unasked(session, refuse('malformed', `there is no message "${name}"`), args)
       } else next()
     })

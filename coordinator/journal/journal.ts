@@ -69,6 +69,7 @@ export interface Journal {
   /** The runs that have entries, oldest first. */
   runs(): string[]
   /** Keeps the two newest checkpoints of the run (those found damaged not counted); a second at one seq replaces it. */
+  /** Takes a copy at once. Nothing durable depends on it but the time that recovery takes. */
   saveCheckpoint(checkpoint: Checkpoint): void
   /** The newest checkpoint that reads back whole (a damaged one is passed over), or null. */
   loadCheckpoint(run: string): Checkpoint | null
@@ -79,4 +80,31 @@ export interface Journal {
   set(key: string, value: string): void
   /** Gives the folder free for another coordinator. Twice is once; any other call afterwards throws `invariant: …`. */
   close(): void
+}
+
+/** A journal that can be written without waiting for the disk. */
+export interface BackgroundJournal extends Journal {
+  /**
+   * `append` without waiting: exactly one of `done` and `failed` is called, at once or later, in the order of the
+   * appends, and before any later call of this journal returns.
+   */
+  appendSoon(entries: readonly NewEntry[], done: (first: number) => void, failed: (error: StorageError) => void): void
+}
+
+/** Appends in the background where the journal can, else at once. */
+export function appendSoon(
+  journal: Journal | BackgroundJournal,
+  entries: readonly NewEntry[],
+  done: (first: number) => void,
+  failed: (error: StorageError) => void,
+): void {
+  if ('appendSoon' in journal) return journal.appendSoon(entries, done, failed)
+  let first: number
+  try {
+    first = journal.append(entries)
+  } catch (error) {
+    if (!(error instanceof StorageError)) throw error
+    return failed(error)
+  }
+  done(first)
 }

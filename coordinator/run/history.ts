@@ -87,6 +87,11 @@ export class History {
   /** The newest entry folded in, and the updates since the last checkpoint. */
   private folded = 0
   private sinceCheckpoint = 0
+  /**
+   * The server's rate for the next step, set with every version: what was counted since then (portions of a batch)
+   * does not move it, so a step does not depend on the order in which they came.
+   */
+  rate: number
   /** When the run's clock last moved; null while it stands. */
   private runningSince: number | null = null
 
@@ -110,6 +115,7 @@ export class History {
       bytesUp: 0,
       seconds: 0,
     }
+    this.rate = this.scheduledRate()
     this.folded = checkpoint?.seq ?? 0
     this.runningSince = saved?.runningSince ?? null
   }
@@ -131,8 +137,8 @@ export class History {
     return this.epochs.finished
   }
 
-  /** The server's rate for the next update. */
-  get rate(): number {
+  /** The server's rate at the examples counted so far. */
+  private scheduledRate(): number {
     return rateAt(this.spec.schedule, this.spec.updateRule.rate, this.epochs.progress / this.spec.stop.epochs)
   }
 
@@ -163,13 +169,14 @@ export class History {
 
   private foldUpdate(data: UpdateData, payload: Uint8Array | null): TrainPoint | null {
     if (payload === null) throw new Error(`invariant: the update of lease ${data.lease} has no payload to fold`)
-    const { rate, counters } = this
+    const { counters } = this
     const staleness = this.parameters.version - data.version
     this.epochs.settle(data.stretches)
     const apply = this.strategy.fold({ ...data, payload })
     if (apply !== null) {
       this.versions.beforeStep()
-      this.parameters.apply(this.spec.codec.up, apply.parts, rate)
+      this.parameters.apply(this.spec.codec.up, apply.parts, this.rate)
+      this.rate = this.scheduledRate()
     }
     this.sinceCheckpoint++
     counters.updates++

@@ -49,6 +49,12 @@ interface Pending {
   readonly answer: (verdict: Verdict | Refusal) => void
 }
 
+/** Updates that share a transaction, and what of them is to be journalled. */
+export interface Batch {
+  readonly pending: readonly Pending[]
+  readonly entries: readonly NewEntry[]
+}
+
 interface CreatedData {
   spec: RunSpec
   createdAt: number
@@ -219,21 +225,33 @@ export class Runs {
 
   // ---- time -----------------------------------------------------------------------------------------------------
 
-  /** Something waits for `commit`. */
+  /** Something waits to be gathered. */
   get pending(): boolean {
     return this.queue.length > 0
   }
 
-  /** Writes what is pending, at most COMMIT_MAX updates, in one transaction, folds it in and answers. */
+  /** Writes what is pending, at most one batch, and settles it: `gather`, the journal, `settle`. */
   commit(now: number): void {
-    const queue = this.queue.splice(0, COMMIT_MAX)
-    const durable = queue.filter(({ submission }) => submission.entry !== null)
-    let entries: Entry[]
+    const batch = this.gather()
+    let first: number
     try {
-      entries = this.append(durable.map(({ submission }) => submission.entry!))
+      first = this.surroundings.journal.append(batch.entries)
     } catch (error) {
-      return this.uncommit(queue, error, now)
+      return this.unsettle(batch, error, now)
     }
+    this.settle(batch, first, now)
+  }
+
+  /** Takes what is pending, at most COMMIT_MAX updates, to be written in one transaction. */
+  gather(): Batch {
+    const pending = this.queue.splice(0, COMMIT_MAX)
+    return { pending, entries: pending.flatMap(({ submission }) => submission.entry ?? []) }
+  }
+
+  /** The batch is in the journal, its first entry numbered `first`: folds it in and answers. Batches settle in order. */
+  settle({ pending: queue, entries: written }: Batch, first: number, now: number): void {
+    this.storageFault = null
+    const entries = written.map((entry, i) => ({ ...entry, seq: first + i, pruned: false }))
     // What is in the journal is folded in before anything else may go wrong.
     let next = 0
     const settlements = queue.map(({ run, submission, startedAt }) => {
@@ -367,19 +385,25 @@ export class Runs {
       this.storageFault = null
       return entries.map((entry, i) => ({ ...entry, seq: first + i, pruned: false }))
     } catch (error) {
-      this.storageFault = error instanceof Error ? error.message : String(error)
-      this.surroundings.listener.warn('the journal could not be written', { error: this.storageFault })
+      this.noteFault(error)
       throw error
     }
   }
 
-  private uncommit(queue: readonly Pending[], error: unknown, now: number): void {
+  /** The batch could not be written: every lease is as it was, and its volunteer is told to send the update again. */
+  unsettle({ pending }: Batch, error: unknown, now: number): void {
+    this.noteFault(error)
     if (!(error instanceof StorageError)) throw error
     const code: RefusalCode = error.fault === 'full' ? 'storage-full' : 'storage-failed'
-    for (const { run, submission, answer } of queue) {
+    for (const { run, submission, answer } of pending) {
       run.unsettle(submission, now)
       answer(refuse(code, `${error.message}; the update was not taken, send it again`, STORAGE_RETRY_MS))
     }
+  }
+
+  private noteFault(error: unknown): void {
+    this.storageFault = error instanceof Error ? error.message : String(error)
+    this.surroundings.listener.warn('the journal could not be written', { error: this.storageFault })
   }
 
   private saveCheckpoint(run: Run): void {

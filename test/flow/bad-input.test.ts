@@ -21,6 +21,9 @@ describe('frames that are no messages', () => {
   const junk: [string, (string | Uint8Array)[]][] = [
     ['an event that is no list', ['42{"lease":{}}']],
     ['an event without a name', ['42[]']],
+    ['an event without anything', ['42']],
+    ['an event whose name is a number', ['42[7,{}]']],
+    ['a binary event without anything', ['451-', new Uint8Array(1)]],
     ['an event whose name is reserved', ['42["disconnect"]']],
     ['broken JSON', ['42["lease",{']],
     ['a packet type that does not exist', ['49']],

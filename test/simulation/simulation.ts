@@ -86,7 +86,7 @@ class Simulation {
       shell: this.shell,
       draws: this.draws,
       layoutOf: (run: string) => this.layouts[Number(run.slice(1))],
-      anyLease: () => this.anyLease(),
+      othersLease: (volunteer: string) => this.othersLease(volunteer),
       runId: (place: number) => `r${place}`,
     }
     for (const { createdAtMs } of story.specs) this.agenda.after(createdAtMs, () => this.create(this.created++))
@@ -227,8 +227,9 @@ class Simulation {
     this.agenda.after(5_000, () => this.calm())
   }
 
-  private anyLease(): HeldLease | null {
+  private othersLease(volunteer: string): HeldLease | null {
     const leases = this.shell.runs?.list().flatMap((run) => run.inspect().leases) ?? []
-    return leases.length === 0 ? null : this.draws.pick(leases)
+    const others = leases.filter((lease) => lease.volunteer !== volunteer)
+    return others.length === 0 ? null : this.draws.pick(others)
   }
 }

@@ -23,8 +23,8 @@ export interface Surroundings {
   readonly shell: Shell
   readonly draws: Draws
   readonly layoutOf: (run: string) => Layout
-  /** Somebody's lease, for those who take what is not theirs. */
-  readonly anyLease: () => HeldLease | null
+  /** A lease of somebody else, for those who take what is not theirs. */
+  readonly othersLease: (volunteer: string) => HeldLease | null
   readonly runId: (place: number) => string
 }
 
@@ -237,7 +237,7 @@ export class Volunteer {
   }
 
   private misbehave(lease: Lease, update: UpdateRequest, payload: Uint8Array): void {
-    const { draws, anyLease } = this.surroundings
+    const { draws, othersLease } = this.surroundings
     const { size } = this.surroundings.layoutOf(lease.run)
     const vector = (value: number) => encodeVector(codecs[lease.codec], new Float32Array(size).fill(value))
     switch (this.vicious()) {
@@ -258,7 +258,7 @@ export class Volunteer {
       case 'version':
         return this.send(lease, { ...update, version: Math.max(0, update.version + draws.pick([-1, 1, 5])) }, payload)
       case 'foreign': {
-        const other = anyLease()
+        const other = othersLease(this.nature.name)
         if (other === null) break
         if (draws.chance(0.3)) this.surroundings.shell.giveBack(this.nature.name, other.id)
         return this.send(lease, theirs(update, other), payload)

@@ -86,11 +86,11 @@ export const SMALL = {
 /** Its update in f32 is 102 kB: it travels in chunks. */
 export const SMALL_CHUNKED = { ...SMALL, name: 'Small, chunked', model: { template: 'mlp', hidden: [32] } } as const
 
-/** Resolves once `holds` does, asked again with every turn of the event loop; throws after the deadline. */
+/** Resolves once `holds` does, asked again and again, ever more seldom; throws after the deadline. */
 export async function until(what: string, holds: () => unknown, withinMs = 20_000): Promise<void> {
   const deadline = Date.now() + withinMs
-  while (!(await holds())) {
+  for (let pauseMs = 2; !(await holds()); pauseMs = Math.min(200, 1.3 * pauseMs)) {
     if (Date.now() > deadline) throw new Error(`waited ${withinMs} ms in vain until ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 5))
+    await new Promise((resolve) => setTimeout(resolve, pauseMs))
   }
 }

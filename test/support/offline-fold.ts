@@ -38,8 +38,8 @@ export function countsOf(updates: readonly UpdateData[], examples: number): Map<
   const counted = new Map<number, Uint8Array>()
   for (const { stretches } of updates) {
     for (const { epoch, from, to } of stretches) {
-      let counts = counted.get(epoch)
-      if (counts === undefined) counted.set(epoch, (counts = new Uint8Array(examples)))
+      const counts = counted.get(epoch) ?? new Uint8Array(examples)
+      counted.set(epoch, counts)
       for (let position = from; position < to; position++) counts[position]++
     }
   }

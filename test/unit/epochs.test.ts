@@ -79,7 +79,7 @@ describe('Epochs', () => {
           }
         }
       }),
-      { numRuns: 300 },
+      { numRuns: 150 },
     )
   })
 

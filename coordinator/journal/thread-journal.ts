@@ -1,0 +1,162 @@
+/**
+ * The SQLite journal in a thread of its own, so that no fsync ever holds up a socket. `appendSoon` and `saveCheckpoint`
+ * return at once; everything else waits for its answer. Requests are done, and their outcomes told, in the order in
+ * which they were made, whichever way they were made: the fold over the journal depends on it.
+ */
+import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads'
+import { type BackgroundJournal, type Checkpoint, type Entry, type NewEntry, StorageError } from './journal.ts'
+import type { JournalThreadData, Reply, Request } from './journal-thread.ts'
+import type { SqliteJournalOptions } from './sqlite-journal.ts'
+
+/** An answer that takes longer will not come: the thread is gone or the disk hangs. */
+const ANSWER_WITHIN_MS = 60_000
+
+interface Asked {
+  done(result: unknown): void
+  failed(error: StorageError): void
+}
+
+/** `onFault` hears of checkpoints that could not be written; the entries they stand for are all in the journal. */
+export async function openThreadJournal(
+  path: string,
+  onFault: (error: StorageError) => void,
+  options: SqliteJournalOptions = {},
+): Promise<BackgroundJournal> {
+  const journal = new ThreadJournal(path, onFault, options)
+  await journal.open()
+  return journal
+}
+
+class ThreadJournal implements BackgroundJournal {
+  private readonly worker: Worker
+  private readonly port: MessagePort
+  private readonly replies = new Int32Array(new SharedArrayBuffer(4))
+  /** What was asked and is not answered yet, in order. */
+  private readonly asked = new Map<number, Asked>()
+  private readonly onFault: (error: StorageError) => void
+  private lastId = 0
+  private broken: StorageError | null = null
+
+  constructor(path: string, onFault: (error: StorageError) => void, options: SqliteJournalOptions) {
+    this.onFault = onFault
+    const { port1, port2 } = new MessageChannel()
+    const entry = new URL('./journal-thread.ts', import.meta.url).href
+    const workerData: JournalThreadData = { entry, path, options, port: port2, replies: this.replies }
+    this.worker = new Worker(new URL('../thread.mjs', import.meta.url), { workerData, transferList: [port2] })
+    this.port = port1
+    this.port.on('message', (reply: Reply) => this.deliver(reply))
+    this.worker.on('error', (error) => this.breakOff(`the journal's thread failed: ${error.message}`))
+    this.worker.on('exit', () => this.breakOff("the journal's thread ended"))
+  }
+
+  open(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.ask('open', [], {
+        done: () => resolve(),
+        failed: (error) => void this.worker.terminate().then(() => reject(error)),
+      })
+    })
+  }
+
+  append(entries: readonly NewEntry[]): number {
+    return this.wait('append', [entries.map(portable)]) as number
+  }
+
+  appendSoon(entries: readonly NewEntry[], done: (first: number) => void, failed: (error: StorageError) => void): void {
+    this.ask('append', [entries.map(portable)], { done: (first) => done(first as number), failed })
+  }
+
+  *read(run: string, after: number): IterableIterator<Entry> {
+    for (let position = after; ; ) {
+      const entries = this.wait('page', [run, position]) as Entry[]
+      if (entries.length === 0) return
+      yield* entries
+      position = entries.at(-1)!.seq
+    }
+  }
+
+  runs(): string[] {
+    return this.wait('runs', []) as string[]
+  }
+
+  saveCheckpoint(checkpoint: Checkpoint): void {
+    // The vectors are views of what goes on changing.
+    const vectors = checkpoint.vectors.map((vector) => ({ ...vector, values: vector.values.slice() }))
+    this.ask('saveCheckpoint', [{ ...checkpoint, vectors }], { done: () => {}, failed: this.onFault })
+  }
+
+  loadCheckpoint(run: string): Checkpoint | null {
+    return this.wait('loadCheckpoint', [run]) as Checkpoint | null
+  }
+
+  prune(run: string): void {
+    this.ask('prune', [run], { done: () => {}, failed: this.onFault })
+  }
+
+  get(key: string): string | null {
+    return this.wait('get', [key]) as string | null
+  }
+
+  set(key: string, value: string): void {
+    this.wait('set', [key, value])
+  }
+
+  close(): void {
+    if (this.broken !== null) return
+    this.wait('close', [])
+    this.broken = new StorageError('failed', 'the journal is closed')
+    this.port.close()
+  }
+
+  /** Asks and waits. What was asked before is told first. */
+  private wait(method: Request['method'], args: unknown[]): unknown {
+    let outcome: { result: unknown } | { error: StorageError } | null = null
+    this.ask(method, args, {
+      done: (result) => {
+        outcome = { result }
+      },
+      failed: (error) => {
+        outcome = { error }
+      },
+    })
+    while (outcome === null) {
+      const seen = Atomics.load(this.replies, 0)
+      const received = receiveMessageOnPort(this.port)
+      if (received !== undefined) this.deliver(received.message as Reply)
+      else if (Atomics.wait(this.replies, 0, seen, ANSWER_WITHIN_MS) === 'timed-out') {
+        this.breakOff(`the journal did not answer within ${ANSWER_WITHIN_MS / 1000} s`)
+      }
+    }
+    const settled = outcome as { result: unknown } | { error: StorageError }
+    if ('error' in settled) throw settled.error
+    return settled.result
+  }
+
+  private ask(method: Request['method'], args: unknown[], asked: Asked): void {
+    if (this.broken !== null) return asked.failed(this.broken)
+    const id = ++this.lastId
+    this.asked.set(id, asked)
+    this.port.postMessage({ id, method, args } satisfies Request)
+  }
+
+  private deliver(reply: Reply): void {
+    const asked = this.asked.get(reply.id)
+    this.asked.delete(reply.id)
+    if ('fault' in reply) asked?.failed(new StorageError(reply.fault, reply.message))
+    else asked?.done(reply.result)
+  }
+
+  /** Whoever still waits hears that nothing more will come. */
+  private breakOff(message: string): void {
+    this.broken ??= new StorageError('failed', message)
+    const waiting = [...this.asked.values()]
+    this.asked.clear()
+    for (const asked of waiting) asked.failed(this.broken)
+  }
+}
+
+/** Copying a view would copy all of the buffer behind it. */
+function portable(entry: NewEntry): NewEntry {
+  const { payload } = entry
+  return payload === null ? entry : { ...entry, payload: new Uint8Array(payload) }
+}
