@@ -11,7 +11,8 @@ import type { PageMessage, VolunteerStatus, WorkerMessage } from '../volunteer/w
 
 /** What the address of the page may ask for: `?backend=wasm`, `?run=<id>`. */
 export interface Wish {
-  backend: BackendName | null
+  /** As written: an address may ask for a backend that does not exist. */
+  backend: string | null
   run: string | null
 }
 
@@ -38,12 +39,11 @@ export interface Contribution {
 const FAREWELL_MS = 2000
 const IDENTITY = 'crowdgrad.identity'
 
-const BACKENDS: Record<BackendName, true> = { webgpu: true, webgl: true, wasm: true, cpu: true }
+const BACKENDS: readonly BackendName[] = ['webgpu', 'webgl', 'wasm', 'cpu']
 
 export function wishOf(search: string): Wish {
   const query = new URLSearchParams(search)
-  const backend = query.get('backend') ?? ''
-  return { backend: Object.hasOwn(BACKENDS, backend) ? (backend as BackendName) : null, run: query.get('run') || null }
+  return { backend: query.get('backend') || null, run: query.get('run') || null }
 }
 
 export function isRunning(status: VolunteerStatus | null): boolean {
@@ -78,6 +78,11 @@ export function openContribution(wish: Wish): Contribution {
     if (isRunning(status.value)) return
     if (worker !== null) end(worker)
     before = counts.value
+    const backend = BACKENDS.find((name) => name === wish.backend) ?? null
+    if (backend === null && wish.backend !== null) {
+      const reason = `there is no backend “${wish.backend}”: the address may ask for ${BACKENDS.join(', ')} or none`
+      return show({ ...BLANK, state: 'failed', reason })
+    }
     show({ ...BLANK, state: 'starting' })
     const started = new Worker(new URL('../volunteer/worker.ts', import.meta.url), { type: 'module' })
     worker = started
@@ -101,7 +106,7 @@ export function openContribution(wish: Wish): Contribution {
       type: 'start',
       address: location.origin,
       token: readIdentity(),
-      backend: wish.backend,
+      backend,
       run: wish.run,
     })
   }

@@ -60,7 +60,7 @@ export function tell(status: VolunteerStatus | null, counts: Counts): Telling {
         detail: thanks(reason, counts),
       }
     case 'failed':
-      return { mood: 'trouble', headline: 'This did not work', detail: reason ?? 'Something went wrong. Try again.' }
+      return { mood: 'trouble', headline: 'This did not work', detail: trouble(status.reason) }
   }
 }
 
@@ -86,12 +86,19 @@ function tellIdle(progress: Progress | null, reason: string | null): Telling {
         detail: 'Something broke on the coordinator, not on your device. It goes on here by itself once repaired.',
       }
     default:
-      return {
-        mood: 'waiting',
-        headline: 'Waiting for work',
-        detail: reason ?? 'All the work is handed out right now.',
-      }
+      // Without a reason nobody said that there is none: the model and the examples are being downloaded.
+      return reason === null
+        ? { mood: 'busy', headline: 'Fetching work', detail: 'The model and the next examples are on their way.' }
+        : { mood: 'waiting', headline: 'Waiting for work', detail: reason }
   }
+}
+
+/** A compute device's own words begin with its name: "webgpu: navigator.gpu has no adapter". */
+function trouble(reason: string | null): string {
+  if (reason === null) return 'Something went wrong. Try again.'
+  const [backend, ...cause] = reason.split(': ')
+  if (cause.length === 0 || !Object.hasOwn(BACKEND_WORDS, backend)) return sentence(reason)
+  return sentence(`this browser cannot compute on ${BACKEND_WORDS[backend as BackendName]}: ${cause.join(': ')}`)
 }
 
 function thanks(reason: string | null, counts: Counts): string {

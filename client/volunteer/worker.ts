@@ -15,10 +15,17 @@ const wasmPath = `${self.location.origin}/assets/tfjs/`
 
 const page = self as unknown as DedicatedWorkerGlobalScope
 let volunteer: Volunteer | null = null
+let started = false
+let stopped = false
 
 page.onmessage = ({ data }: MessageEvent<PageMessage>) => {
-  if (data.type === 'stop') volunteer?.stop()
-  else if (volunteer === null) void contribute(data)
+  if (data.type === 'stop') {
+    stopped = true
+    volunteer?.stop()
+  } else if (!started) {
+    started = true
+    contribute(data).catch((error) => page.postMessage(failure(error)))
+  }
 }
 
 async function contribute({ address, token, backend, run }: StartMessage): Promise<void> {
@@ -31,7 +38,28 @@ async function contribute({ address, token, backend, run }: StartMessage): Promi
     openEngine: () => (backend === null ? chooseEngine(undefined, { wasmPath }) : openEngine(backend, { wasmPath })),
     onStatus: show,
   })
+  // A stop that came while the cache was opened found nobody to stop.
+  if (stopped) volunteer.stop()
   await volunteer.run()
+}
+
+/** A last status for what went wrong outside the volunteer, which reports its own troubles. */
+function failure(error: unknown): WorkerMessage {
+  return {
+    type: 'status',
+    status: {
+      state: 'failed',
+      reason: error instanceof Error ? error.message : String(error),
+      backend: null,
+      device: null,
+      examples: 0,
+      updatesAccepted: 0,
+      updatesRefused: 0,
+      examplesPerSecond: null,
+      progress: null,
+      token: null,
+    },
+  }
 }
 
 /** Posts the newest status now and then; a last one at once. */

@@ -110,7 +110,7 @@ async function servePages(app: FastifyInstance, folder: string): Promise<void> {
         )
         reply.header('content-security-policy', policy)
       }
-      return reply.header('cache-control', 'no-cache').sendFile(file)
+      return reply.header('cache-control', 'no-cache').sendFile(file, { cacheControl: false })
     })
   }
   if (!built) return

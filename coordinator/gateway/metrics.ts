@@ -1,5 +1,5 @@
 /** Prometheus metrics: the process' own (prom-client's defaults, event-loop delay among them) and the grid's. */
-import { collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 import type { Runs } from '../run/runs.ts'
 import type { Volunteers } from './volunteers.ts'
 
@@ -11,19 +11,30 @@ export function openMetrics(runs: Runs, volunteers: Volunteers, now: () => numbe
     help: string,
     read: (detail: ReturnType<ReturnType<Runs['list']>[number]['detail']>) => number | null,
   ) => {
-    new Gauge({
-      name: `crowdgrad_run_${name}`,
-      help,
-      labelNames: ['run'],
-      registers: [registry],
-      collect() {
-        this.reset()
-        for (const run of runs.list()) {
-          const value = read(run.detail(now()))
-          if (value !== null) this.set({ run: run.id }, value)
-        }
-      },
-    })
+    const values = (set: (labels: { run: string }, value: number) => void) => {
+      for (const run of runs.list()) {
+        const value = read(run.detail(now()))
+        if (value !== null) set({ run: run.id }, value)
+      }
+    }
+    const settings = { name: `crowdgrad_run_${name}`, help, labelNames: ['run'], registers: [registry] }
+    if (name.endsWith('_total')) {
+      new Counter({
+        ...settings,
+        collect() {
+          this.reset()
+          values((labels, value) => this.inc(labels, value))
+        },
+      })
+    } else {
+      new Gauge({
+        ...settings,
+        collect() {
+          this.reset()
+          values((labels, value) => this.set(labels, value))
+        },
+      })
+    }
   }
   perRun('examples_total', 'Examples whose update was accepted', ({ examples }) => examples)
   perRun('updates_accepted_total', 'Updates accepted', ({ updatesAccepted }) => updatesAccepted)
@@ -44,13 +55,14 @@ export function openMetrics(runs: Runs, volunteers: Volunteers, now: () => numbe
       this.set(volunteers.connections)
     },
   })
-  new Gauge({
+  new Counter({
     name: 'crowdgrad_refusals_total',
     help: 'Refusals sent to volunteers, by code',
     labelNames: ['code'],
     registers: [registry],
     collect() {
-      for (const [code, count] of volunteers.refusals) this.set({ code }, count)
+      this.reset()
+      for (const [code, count] of volunteers.refusals) this.inc({ code }, count)
     },
   })
   new Gauge({

@@ -5,7 +5,8 @@
  */
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads'
 import { type BackgroundJournal, type Checkpoint, type Entry, type NewEntry, StorageError } from './journal.ts'
-import type { JournalThreadData, Reply, Request } from './journal-thread.ts'
+import type { JournalThreadData, PackedEntry, Reply, Request } from './journal-thread.ts'
+import { PayloadRing } from './payload-ring.ts'
 import type { SqliteJournalOptions } from './sqlite-journal.ts'
 
 /** An answer that takes longer will not come: the thread is gone or the disk hangs. */
@@ -30,6 +31,7 @@ export async function openThreadJournal(
 class ThreadJournal implements BackgroundJournal {
   private readonly worker: Worker
   private readonly port: MessagePort
+  private readonly ring = new PayloadRing()
   private readonly replies = new Int32Array(new SharedArrayBuffer(4))
   /** What was asked and is not answered yet, in order. */
   private readonly asked = new Map<number, Asked>()
@@ -41,7 +43,7 @@ class ThreadJournal implements BackgroundJournal {
     this.onFault = onFault
     const { port1, port2 } = new MessageChannel()
     const entry = new URL('./journal-thread.ts', import.meta.url).href
-    const workerData: JournalThreadData = { entry, path, options, port: port2, replies: this.replies }
+    const workerData: JournalThreadData = { entry, path, options, port: port2, replies: this.replies, ring: this.ring.memory }
     this.worker = new Worker(new URL('../thread.mjs', import.meta.url), { workerData, transferList: [port2] })
     this.port = port1
     this.port.on('message', (reply: Reply) => this.deliver(reply))
@@ -59,11 +61,39 @@ class ThreadJournal implements BackgroundJournal {
   }
 
   append(entries: readonly NewEntry[]): number {
-    return this.wait('append', [entries.map(portable)]) as number
+    const { sent, placed } = this.pack(entries)
+    try {
+      return this.wait('append', [sent]) as number
+    } finally {
+      this.ring.free(placed)
+    }
   }
 
   appendSoon(entries: readonly NewEntry[], done: (first: number) => void, failed: (error: StorageError) => void): void {
-    this.ask('append', [entries.map(portable)], { done: (first) => done(first as number), failed })
+    const { sent, placed } = this.pack(entries)
+    this.ask('append', [sent], {
+      done: (first) => {
+        this.ring.free(placed)
+        done(first as number)
+      },
+      failed: (error) => {
+        this.ring.free(placed)
+        failed(error)
+      },
+    })
+  }
+
+  /** The entries with their payloads put into shared memory, as far as there is room. */
+  private pack(entries: readonly NewEntry[]): { sent: PackedEntry[]; placed: number } {
+    let placed = 0
+    const sent = entries.map((entry): PackedEntry => {
+      if (entry.payload === null) return entry
+      const place = this.ring.put(entry.payload)
+      if (place !== null) placed++
+      // Sent by itself it is copied, and copying a view would copy all of the buffer behind it.
+      return { ...entry, payload: place ?? new Uint8Array(entry.payload) }
+    })
+    return { sent, placed }
   }
 
   *read(run: string, after: number): IterableIterator<Entry> {
@@ -153,10 +183,4 @@ class ThreadJournal implements BackgroundJournal {
     this.asked.clear()
     for (const asked of waiting) asked.failed(this.broken)
   }
-}
-
-/** Copying a view would copy all of the buffer behind it. */
-function portable(entry: NewEntry): NewEntry {
-  const { payload } = entry
-  return payload === null ? entry : { ...entry, payload: new Uint8Array(payload) }
 }

@@ -159,7 +159,8 @@ export class History {
         return { train: null, test: this.foldEvaluated(entry.data as TestPoint) }
       case 'state': {
         const { state, reason } = entry.data as StateData
-        this.enter(state, reason, entry.at)
+        // It was allowed when it was asked for; what was journalled since may have finished the run.
+        if (TRANSITIONS[this.state].includes(state)) this.enter(state, reason, entry.at)
         this.finishIfTested()
         break
       }

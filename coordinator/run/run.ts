@@ -223,6 +223,9 @@ export class Run {
     let lease = this.leases.find(id, volunteer)
     if ('ok' in lease) return lease
     if (lease.state === 'granted') {
+      if (lease.kind === 'evaluate' && this.restartEvaluation()) {
+        return refuse('version-gone', 'the version to be tested is not kept any more; the newest one is tested instead')
+      }
       const binding =
         lease.kind === 'gradient'
           ? this.history.strategy.bind(id, volunteer, this.versions.pin(), this.history.rate)
@@ -303,7 +306,7 @@ export class Run {
       this.history.epochs.giveBack(split(lease.stretches, update.examples).tail)
     }
     const points = entry === null ? { train: null, test: null } : this.history.fold(entry)
-    if (points.test !== null) this.evaluation.end()
+    if (points.test?.version === this.evaluation.version) this.evaluation.end()
     this.planEvaluation()
     return { version: this.parameters.version, staleness, ...points }
   }
@@ -508,6 +511,16 @@ export class Run {
     if (this.state === 'running' && asked > this.evaluationsAsked && this.requestEvaluation()) {
       this.evaluationsAsked = asked
     }
+  }
+
+  /** Where the bytes of the version under test are gone, the test begins anew with the newest one: true. */
+  private restartEvaluation(): boolean {
+    const { version } = this.evaluation
+    if (version === null || this.versions.bytes(version) !== null) return false
+    const parts = [...this.leases.all()].filter(({ id, kind }) => kind === 'evaluate' && !this.settling.has(id))
+    for (const { id } of parts) this.leases.end(id, 'given-back')
+    this.evaluation.end()
+    return this.requestEvaluation()
   }
 
   private requestEvaluation(): boolean {

@@ -106,7 +106,7 @@ test('[P1] two tabs ask for nothing but the page before the click, train togethe
     await page.getByText(/^It now reads [89]\d of 100 digits correctly$/).waitFor()
     await page.getByText('One other device is helping').waitFor()
     const examples = page.locator('.tile', { hasText: 'Examples computed' }).locator('dd').first()
-    await until('the page counts examples', async () => Number((await examples.innerText()).replace(/,/g, '')) >= 32)
+    await until('the page counts examples', async () => Number((await examples.textContent())!.replace(/,/g, '')) >= 32)
   }
 
   await Promise.all([stopIn(wasm), stopIn(webgpu)])

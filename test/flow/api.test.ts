@@ -302,6 +302,8 @@ describe('beside the API', () => {
     }
     expect(body).toContain(`crowdgrad_run_examples_total{run="${run}"} 20\n`)
     expect(body).toContain(`crowdgrad_run_updates_accepted_total{run="${run}"} 2\n`)
+    expect(body).toContain('# TYPE crowdgrad_run_examples_total counter\n')
+    expect(body).toContain('# TYPE crowdgrad_run_epoch gauge\n')
     expect(body).toContain('crowdgrad_volunteers 1\n')
     expect(body).toContain('crowdgrad_refusals_total{code="lease-unknown"} 1\n')
     expect(body).toContain('crowdgrad_storage_ok 1\n')

@@ -29,6 +29,9 @@ const TICK_MS = 1_000
 
 /** What no honest volunteer here ever returns, by far. */
 const NORM_MAX = 1e4
+const LOSS_MAX = 1e41
+/** Nobody's lease, however slow it is or says it was, is out for longer. */
+const LEASE_MAX_MS = 2 * 3_600_000
 
 interface Shadow {
   readonly spec: RunSpec
@@ -177,13 +180,13 @@ export class Checker {
   ticked(runs: Runs, now: number): void {
     for (const { id, leases, settling } of runs.list().map((run) => ({ id: run.id, ...run.inspect() }))) {
       for (const lease of leases) {
+        must('L5', lease.deadline - now < LEASE_MAX_MS, `${lease.id} is out until ${lease.deadline}`)
         must('L5', lease.deadline > now - TICK_MS || settling.has(lease.id), `${lease.id} of ${id} is overdue`)
       }
     }
   }
 
   committed(runs: Runs): void {
-    if (runs.pending) return
     for (const run of runs.list()) must('J3', run.inspect().settling.size === 0, `${run.id} is still settling`)
   }
 
@@ -288,6 +291,8 @@ export class Checker {
       }
       const { examples } = emptyDataset(run.spec.dataset).test
       const accuracy = Math.ceil(examples / 2) / examples
+      for (const { loss } of run.history.series.train)
+        must('T2', Math.abs(loss) < LOSS_MAX, `a loss of ${loss} was believed`)
       for (const point of run.history.series.test) {
         const right = point.accuracy === accuracy && point.loss === 1
         must(

@@ -3,7 +3,7 @@
  * submission, the tick once a second; and, unlike them, killed at any instant and started anew.
  */
 import { createHash } from 'node:crypto'
-import { StorageError } from '../../coordinator/journal/journal.ts'
+import { type Entry, StorageError } from '../../coordinator/journal/journal.ts'
 import type { Introduction } from '../../coordinator/run/roster.ts'
 import { Runs } from '../../coordinator/run/runs.ts'
 import {
@@ -23,10 +23,10 @@ import { emptyDataset } from './examples.ts'
 
 const TICK_MS = 1_000
 const PARK_MS = 8_000
-/** From a submission to its commit, at most: several gather in one transaction. */
+/** From a submission to its commit (several gather in one transaction) and from there to the disk, at most. */
 const COMMIT_MS = 30
 /** And on a disk that is slow just then. */
-const SLOW_COMMIT_MS = 4_000
+const SLOW_MS = 4_000
 const RESTART_MS = [100, 5_000] as const
 
 export interface Figures {
@@ -67,13 +67,15 @@ export class Shell {
     this.draws = draws
     this.figures = figures
     this.note = note
-    this.disk = new Disk((entries) => {
+    const appended = (entries: Entry[]) => {
       for (const { kind } of entries) {
         if (kind === 'update') figures.accepted++
         if (kind === 'evaluated') figures.evaluated++
       }
       checker.appended(entries)
-    })
+    }
+    const later = (act: () => void) => agenda.after(draws.between(0, draws.chance(0.03) ? SLOW_MS : COMMIT_MS), act)
+    this.disk = new Disk(appended, later)
   }
 
   // ---- the process ----------------------------------------------------------------------------------------------
@@ -117,7 +119,7 @@ export class Shell {
     this.note(`coordinator killed: ${why}`)
     this.figures.crashes++
     this.runs = null
-    this.disk.killAt = null
+    this.disk.abandon((underWay) => this.draws.whole(0, underWay))
     this.called = false
     this.committing = false
     this.parked.clear()
@@ -169,14 +171,22 @@ export class Shell {
     }
     if (runs.pending && !this.committing) {
       this.committing = true
-      this.agenda.after(this.draws.between(0, this.draws.chance(0.03) ? SLOW_COMMIT_MS : COMMIT_MS), () => {
+      this.agenda.after(this.draws.between(0, this.draws.chance(0.03) ? SLOW_MS : COMMIT_MS), () => {
         if (this.runs !== runs) return
         this.committing = false
         this.figures.commits++
-        runs.commit(this.agenda.now)
-        this.checker.committed(runs)
+        this.commit(runs)
       })
     }
+  }
+
+  private commit(runs: Runs): void {
+    const batch = runs.gather()
+    const done = (first: number) => {
+      runs.settle(batch, first, this.agenda.now)
+      if (!runs.pending && !this.disk.busy) this.checker.committed(runs)
+    }
+    this.disk.appendSoon(batch.entries, done, (error) => runs.unsettle(batch, error, this.agenda.now))
   }
 
   // ---- connections ----------------------------------------------------------------------------------------------

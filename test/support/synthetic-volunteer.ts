@@ -121,7 +121,7 @@ export class SyntheticVolunteer {
       lossSum: examples,
       correct: Math.floor(examples / 2),
       computeMs: 1,
-      size: evaluation ? 0 : this.payload(lease, start).length,
+      size: this.payload(lease, start).length,
     }
   }
 
@@ -153,6 +153,7 @@ export class SyntheticVolunteer {
   }
 
   payload(lease: Lease, start: Start): Uint8Array {
+    if (lease.kind === 'evaluate') return new Uint8Array(0)
     const model = this.models.get(lease.model)
     if (model === undefined) throw new Error('the lease was not begun by this volunteer')
     const make = this.options.gradient ?? madeUpGradient

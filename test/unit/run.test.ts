@@ -55,6 +55,10 @@ class Desk {
     expect(this.runs.hello({ volunteer, backend: 'wasm', device: '', trusted }, run, this.now)).toBeNull()
   }
 
+  passes(ms: number): void {
+    this.now += ms
+  }
+
   ask(volunteer: string): Lease | string {
     const reply = this.runs.lease(volunteer, this.now)
     return 'lease' in reply ? reply.lease : 'code' in reply ? reply.code : reply.reason
@@ -338,7 +342,7 @@ describe('warm start', () => {
   })
 
   it.each([
-    ['lets its leases expire', (at: Desk, lease: Lease) => void [at.start('bad', lease), (at.now += 60_000)]],
+    ['lets its leases expire', (at: Desk) => at.passes(60_000)],
     [
       'sends what is not finite',
       (at: Desk, lease: Lease) => at.submit('bad', lease, at.start('bad', lease).version, {}, Number.NaN),
@@ -419,6 +423,44 @@ describe('evaluation', () => {
     expect(run.state).toBe('paused')
     expect(at.runs.move(run, 'running', null, at.now)).toMatchObject({ state: 'finished' })
     expect(at.again().runs.get('r0')!.state).toBe('finished')
+  })
+
+  it('a state that was asked for before the run finished, and journalled after, does not undo that', () => {
+    const at = trained()
+    at.work('own', correct)
+    at.work('own', correct)
+    const { history } = at.runs.get('r0')!
+    const data = { state: 'paused', reason: null }
+    history.fold({ seq: 99, run: 'r0', at: at.now, kind: 'state', data, payload: null, pruned: false })
+    expect(history.state).toBe('finished')
+  })
+
+  it('begins anew with the newest version when the one to be tested is not kept any more', () => {
+    const at = desk({
+      dataset: { name: 'mnist', train: 100, test: 4000 },
+      // 2.3 million parameters: fourteen versions fill what memory there is for them.
+      model: { template: 'mlp', hidden: [1500, 1500] },
+      codec: { up: 'int8' },
+      evaluateEveryEpochs: 0.01,
+    })
+    at.hello('ann')
+    at.hello('own', { trusted: true })
+    const size = payloadSize(codecs.int8, at.runs.get('r0')!.parameters.size)
+    const train = () => {
+      const lease = at.lease('ann')
+      const { version } = at.start('ann', lease)
+      const done = { minibatches: 1, examples: 4, lossSum: 4, correct: 0, computeMs: 1, size }
+      at.runs.submit('ann', { lease: lease.id, version, ...done }, new Uint8Array(size), at.now, () => {})
+      at.runs.commit(at.now)
+    }
+    train()
+    const [first, second] = [at.lease('own'), at.lease('own')]
+    expect(at.start('own', first).version).toBe(1)
+    for (let i = 0; i < 20; i++) train()
+    expect(at.runs.start('own', second.id, at.now)).toMatchObject({ code: 'version-gone', next: 'new-lease' })
+    expect(codeOf(at.submit('own', first, 1))).toBe('lease-settled')
+    expect([at.work('own', correct), at.work('own', correct)]).toEqual(['accepted', 'accepted'])
+    expect(at.runs.get('r0')!.history.series.test).toMatchObject([{ version: 21, accuracy: 10 / 4000 }])
   })
 
   it('gives a lost part to whoever asks next', () => {
