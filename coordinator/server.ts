@@ -29,6 +29,8 @@ const TICK_MS = 1_000
 /** A volunteer that is silent so long is gone; it comes back as itself. */
 const PING_INTERVAL_MS = 20_000
 const PING_TIMEOUT_MS = 20_000
+/** Batches on their way to the disk at once: one is written while the next is told, and meanwhile a third grows. */
+const BATCHES_WRITING = 2
 /** The operator's details of a run go to open consoles at most so often. */
 const DETAILS_MS = 1_000
 
@@ -106,19 +108,26 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     // A volunteer computes for whatever page it stands on; it carries no cookie and no operator's rights.
     cors: { origin: '*' },
   })
-  let committing = false
+  let gathering = false
+  let writing = 0
   const commitSoon = () => {
-    if (committing || !runs.pending) return
-    committing = true
+    if (gathering || writing >= BATCHES_WRITING || !runs.pending) return
+    gathering = true
     // After the socket messages that are already here: they share one transaction and one fsync.
     setImmediate(() => {
-      committing = false
+      gathering = false
       const batch = runs.gather()
+      writing++
+      const written = (then: () => void) => {
+        writing--
+        then()
+        commitSoon()
+      }
       appendSoon(
         journal,
         batch.entries,
-        (first) => runs.settle(batch, first, now()),
-        (error) => runs.unsettle(batch, error, now()),
+        (first) => written(() => runs.settle(batch, first, now())),
+        (error) => written(() => runs.unsettle(batch, error, now())),
       )
       commitSoon()
     })

@@ -49,20 +49,27 @@ Promise.resolve(cli.runMatchedCommand()).catch((error: unknown) => {
 
 async function train(file: string, options: Options): Promise<void> {
   const spec = readSpec(file)
+  if (!Number.isInteger(options.volunteers) || options.volunteers < 1)
+    fail(`--volunteers: expected a whole number from 1 on, got ${options.volunteers}`)
   const started = new Date().toISOString().replace(/[:.]/g, '-')
   const folder = resolve(options.data ?? join('data', `${basename(file, '.json')}-${started}`))
   const server = await startServer({ port: 0, dataFolder: folder })
   const run = resumeOrCreate(server, spec)
   const volunteers = startVolunteers(server, run, options)
+  let stopping = false
   const stop = async () => {
+    stopping = true
     for (const volunteer of volunteers) volunteer.kill('SIGTERM')
     await server.close()
   }
-  process.once('SIGINT', () => {
+  const interrupted = (code: number) => () => {
+    if (stopping) process.exit(code)
     bar.stop()
     console.error(`\nInterrupted. To go on: npm run train -- ${file} --data ${folder}`)
-    void stop().then(() => process.exit(130))
-  })
+    void stop().then(() => process.exit(code))
+  }
+  process.on('SIGINT', interrupted(130))
+  process.on('SIGTERM', interrupted(143))
 
   const bar = new SingleBar({
     format: '{bar} epoch {epoch}/{epochs}  loss {loss}  test {accuracy}  {speed} examples/s  ETA {eta_formatted}',
@@ -73,11 +80,19 @@ async function train(file: string, options: Options): Promise<void> {
     stream: process.stderr,
   })
   bar.start(1000, 0, shown(run.detail(Date.now())))
-  await new Promise<void>((done) => {
+  await new Promise<void>((done, failed) => {
+    let left = volunteers.length
+    for (const volunteer of volunteers) {
+      volunteer.once('exit', () => {
+        if (--left > 0 || stopping) return
+        bar.stop()
+        void stop().then(() => failed(new Error('every volunteer ended by itself; they say why above')))
+      })
+    }
     const timer = setInterval(() => {
       const detail = run.detail(Date.now())
       bar.update(Math.floor((1000 * detail.epoch) / detail.epochs), shown(detail))
-      if (!run.settled) return
+      if (!run.settled || stopping) return
       clearInterval(timer)
       done()
     }, REFRESH_MS)

@@ -108,8 +108,8 @@ const runSpec = z
     evaluateEveryEpochs: z.number().min(0).default(1),
     /** The time box of one lease on the volunteer that gets it, in seconds of compute. */
     leaseSeconds: z.number().min(0.05).max(600).default(15),
-    /** Accepted updates between checkpoints. */
-    checkpointEvery: count.default(200),
+    /** Accepted updates between checkpoints, at most. */
+    checkpointEvery: count.default(1000),
     /** What the journal keeps: every update's bytes, or those since the last checkpoints. */
     journal: z.enum(['everything', 'since-checkpoint']).default('since-checkpoint'),
     seed: z.int().min(0).default(1),

@@ -43,7 +43,14 @@ class ThreadJournal implements BackgroundJournal {
     this.onFault = onFault
     const { port1, port2 } = new MessageChannel()
     const entry = new URL('./journal-thread.ts', import.meta.url).href
-    const workerData: JournalThreadData = { entry, path, options, port: port2, replies: this.replies, ring: this.ring.memory }
+    const workerData: JournalThreadData = {
+      entry,
+      path,
+      options,
+      port: port2,
+      replies: this.replies,
+      ring: this.ring.memory,
+    }
     this.worker = new Worker(new URL('../thread.mjs', import.meta.url), { workerData, transferList: [port2] })
     this.port = port1
     this.port.on('message', (reply: Reply) => this.deliver(reply))

@@ -2,7 +2,7 @@
  * Update rules: how a gradient changes the parameters. A rule is a kernel call over one range and the names of the
  * state vectors it keeps; it holds nothing itself, so it can be checkpointed, replayed and tested alone.
  */
-import type { Kernels } from '../../shared/kernels/kernels.ts'
+import { FLUSH_EVERY, type Kernels } from '../../shared/kernels/kernels.ts'
 import type { UpdateRuleSpec } from '../../shared/run-spec.ts'
 
 export interface UpdateRule {
@@ -37,8 +37,11 @@ export function updateRule(spec: UpdateRuleSpec): UpdateRule {
       return {
         state: ['momentum'],
         initialState: 0,
-        step: (kernels, w, g, state, count, rate, weight) =>
-          kernels.momentum(w, g, state.get('momentum')!, count, { weight, rate, momentum: spec.momentum }),
+        step(kernels, w, g, state, count, rate, weight, step) {
+          const momentum = state.get('momentum')!
+          kernels.momentum(w, g, momentum, count, { weight, rate, momentum: spec.momentum })
+          flush(kernels, [momentum], count, step)
+        },
       }
     case 'adagrad':
       return {
@@ -51,19 +54,22 @@ export function updateRule(spec: UpdateRuleSpec): UpdateRule {
       return {
         state: ['first', 'second'],
         initialState: 0,
-        step: (kernels, w, g, state, count, rate, weight, step) =>
-          kernels.adam(w, g, state.get('first')!, state.get('second')!, count, {
-            rate,
-            beta1: spec.beta1,
-            beta2: spec.beta2,
-            epsilon: spec.epsilon,
-            weightDecay: spec.weightDecay,
-            correction1: 1 / (1 - power(spec.beta1, step)),
-            correction2: 1 / (1 - power(spec.beta2, step)),
-            weight,
-          }),
+        step(kernels, w, g, state, count, rate, weight, step) {
+          const [first, second] = [state.get('first')!, state.get('second')!]
+          const { beta1, beta2, epsilon, weightDecay } = spec
+          const correction1 = 1 / (1 - power(beta1, step))
+          const correction2 = 1 / (1 - power(beta2, step))
+          const scalars = { weight, rate, beta1, beta2, epsilon, weightDecay, correction1, correction2 }
+          kernels.adam(w, g, first, second, count, scalars)
+          flush(kernels, [first, second], count, step)
+        },
       }
   }
+}
+
+/** Where a gradient has died, a running mean would stay in the subnormal floats, which are forty times as slow. */
+function flush(kernels: Kernels, means: readonly number[], count: number, step: number): void {
+  if (step % FLUSH_EVERY === 0) for (const mean of means) kernels.flush(mean, count)
 }
 
 /** base^exponent by squaring: unlike Math.pow the same bits on every machine, as replay needs. */

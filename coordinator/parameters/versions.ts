@@ -1,19 +1,21 @@
 /**
  * Versions: the published states of the parameters that somebody may still ask for. A version's bytes never change
- * and are encoded once, however many volunteers fetch it. Only versions that a lease was bound to are kept, the
- * newest ones, within a memory budget; an older one is gone and its volunteer takes a new lease.
+ * and are encoded once, however many volunteers fetch it. A version is kept while somebody holds it (a started lease,
+ * an evaluation), the newest ones first where all of them would not fit in memory; whoever asks for one that is gone
+ * takes a new lease.
  */
 import { codecs, encodeVector } from '../../shared/codec.ts'
 import type { CodecName } from '../../shared/run-spec.ts'
 import type { Parameters } from './parameters.ts'
 
-/** Bytes of kept versions in memory. */
-const BUDGET_BYTES = 256 * 1024 * 1024
+/** Bytes of kept versions in memory: of the founding document's net (6.7 MB), one for each of 76 volunteers. */
+const BUDGET_BYTES = 512 * 1024 * 1024
 /** However large the model, so many versions are kept. */
 const KEPT_MIN = 4
 
 interface Kept {
-  /** null while it is still the newest: the parameters themselves are its bytes. */
+  holders: number
+  /** Until it is encoded; null while it is the newest, too: the parameters themselves are its bytes. */
   values: Float32Array | null
   encoded: Uint8Array | null
 }
@@ -29,30 +31,37 @@ export class Versions {
   constructor(parameters: Parameters, codec: CodecName) {
     this.parameters = parameters
     this.codec = codec
-    this.capacity = Math.max(KEPT_MIN, Math.floor(BUDGET_BYTES / (8 * parameters.size)))
+    this.capacity = Math.max(KEPT_MIN, Math.floor(BUDGET_BYTES / (4 * parameters.size)))
   }
 
-  /** Somebody is bound to the newest version: it is to be kept. */
-  pin(): number {
-    const { version } = this.parameters
-    if (!this.kept.has(version)) this.kept.set(version, { values: null, encoded: null })
-    return version
+  /** Somebody is bound to the version: while it is held, it is kept. One that is gone stays gone. */
+  hold(version: number): void {
+    const kept = this.kept.get(version)
+    if (kept !== undefined) kept.holders++
+    else if (version === this.parameters.version) this.kept.set(version, { holders: 1, values: null, encoded: null })
   }
 
-  /** To be called before a step: what is pinned is copied before it changes. */
+  release(version: number): void {
+    const kept = this.kept.get(version)
+    if (kept === undefined) return
+    kept.holders--
+    if (kept.holders <= 0 && version !== this.parameters.version) this.drop(version, kept)
+  }
+
+  /** To be called before a step: the newest version, if anybody holds it, is copied before it changes. */
   beforeStep(): void {
-    const kept = this.kept.get(this.parameters.version)
-    if (kept !== undefined && kept.values === null && kept.encoded === null) {
-      kept.values = this.parameters.snapshot(this.spare.pop())
-    }
-    for (const [version, gone] of this.kept) {
+    const { version } = this.parameters
+    const newest = this.kept.get(version)
+    if (newest === undefined) return
+    if (newest.holders <= 0) return this.drop(version, newest)
+    if (newest.encoded === null) newest.values = this.parameters.snapshot(this.spare.pop())
+    for (const [oldest, kept] of this.kept) {
       if (this.kept.size <= this.capacity) break
-      this.kept.delete(version)
-      if (gone.values !== null) this.spare.push(gone.values)
+      this.drop(oldest, kept)
     }
   }
 
-  /** The version's encoded bytes; null when it is gone or was never bound to a lease. */
+  /** The version's encoded bytes; null when it is gone or nobody was ever bound to it. */
   bytes(version: number): Uint8Array | null {
     const kept = this.kept.get(version)
     if (kept === undefined) return null
@@ -63,5 +72,10 @@ export class Versions {
       this.spare.push(values)
     }
     return kept.encoded
+  }
+
+  private drop(version: number, { values }: Kept): void {
+    this.kept.delete(version)
+    if (values !== null) this.spare.push(values)
   }
 }

@@ -40,6 +40,9 @@ export interface StateData {
   reason: string | null
 }
 
+/** A checkpoint is due after so many bytes of updates in any case: they are what a restart has to fold, and the disk to hold. */
+const CHECKPOINT_BYTES = 256 * 1024 * 1024
+
 /** Which state may follow which. */
 export const TRANSITIONS: Record<RunState, RunState[]> = {
   draft: ['running', 'finished'],
@@ -87,6 +90,7 @@ export class History {
   /** The newest entry folded in, and the updates since the last checkpoint. */
   private folded = 0
   private sinceCheckpoint = 0
+  private bytesSinceCheckpoint = 0
   /**
    * The server's rate for the next step, set with every version: what was counted since then (portions of a batch)
    * does not move it, so a step does not depend on the order in which they came.
@@ -180,6 +184,7 @@ export class History {
       this.rate = this.scheduledRate()
     }
     this.sinceCheckpoint++
+    this.bytesSinceCheckpoint += payload.length
     counters.updates++
     counters.examples += data.examples
     counters.stalenessSum += staleness
@@ -223,13 +228,15 @@ export class History {
   }
 
   get checkpointDue(): boolean {
-    return this.sinceCheckpoint >= this.spec.checkpointEvery && this.strategy.quiescent
+    const due = this.sinceCheckpoint >= this.spec.checkpointEvery || this.bytesSinceCheckpoint >= CHECKPOINT_BYTES
+    return due && this.strategy.quiescent
   }
 
   /** The history as it stands, to be written before anything else is folded in; null in the middle of a batch. */
   checkpoint(run: string): Checkpoint | null {
     if (!this.strategy.quiescent) return null
     this.sinceCheckpoint = 0
+    this.bytesSinceCheckpoint = 0
     const { counters, epochs, strategy, series, runningSince } = this
     const { version } = this.parameters
     // Written as JSON at once: what goes on changing is not kept.

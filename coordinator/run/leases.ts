@@ -57,20 +57,26 @@ export const allowanceMs = (expectedMs: number): number => Math.max(DEADLINE_MIN
 
 export class Leases {
   private readonly held = new Map<string, HeldLease>()
-  /** How many each volunteer holds; those who hold none are not in it. */
-  private readonly counts = new Map<string, number>()
+  /** The same by volunteer, in order of grant; those who hold none are not in it. */
+  private readonly byVolunteer = new Map<string, Map<string, HeldLease>>()
   private readonly ended = new Map<string, { volunteer: string; ending: Ending }>()
+  private readonly onEnd: (lease: HeldLease) => void
+
+  /** `onEnd` hears of every lease that ends, however it does. */
+  constructor(onEnd: (lease: HeldLease) => void = () => {}) {
+    this.onEnd = onEnd
+  }
 
   get size(): number {
     return this.held.size
   }
 
   of(volunteer: string): HeldLease[] {
-    return [...this.held.values()].filter((lease) => lease.volunteer === volunteer)
+    return [...(this.byVolunteer.get(volunteer)?.values() ?? [])]
   }
 
   count(volunteer: string): number {
-    return this.counts.get(volunteer) ?? 0
+    return this.byVolunteer.get(volunteer)?.size ?? 0
   }
 
   all(): IterableIterator<HeldLease> {
@@ -80,8 +86,7 @@ export class Leases {
   grant(lease: Lease, now: number): HeldLease {
     const before = this.of(lease.volunteer).reduce((sum, other) => sum + allowanceMs(other.expectedMs), 0)
     const granted: HeldLease = { ...lease, state: 'granted', deadline: now + before + allowanceMs(lease.expectedMs) }
-    this.held.set(lease.id, granted)
-    this.counts.set(lease.volunteer, this.count(lease.volunteer) + 1)
+    this.hold(granted)
     return granted
   }
 
@@ -91,7 +96,7 @@ export class Leases {
     const deadline = now + allowanceMs(lease.expectedMs)
     const latest = deadline + UPLOADS_MAX_MS
     const started: StartedLease = { ...lease, state: 'started', binding, deadline, latest, announced: false }
-    this.held.set(id, started)
+    this.hold(started)
     return started
   }
 
@@ -125,9 +130,10 @@ export class Leases {
     const lease = this.held.get(id)
     if (lease === undefined) throw new Error(`invariant: lease ${id} ends twice`)
     this.held.delete(id)
-    const left = this.count(lease.volunteer) - 1
-    if (left > 0) this.counts.set(lease.volunteer, left)
-    else this.counts.delete(lease.volunteer)
+    const theirs = this.byVolunteer.get(lease.volunteer)
+    theirs?.delete(id)
+    if (theirs?.size === 0) this.byVolunteer.delete(lease.volunteer)
+    this.onEnd(lease)
     this.ended.set(id, { volunteer: lease.volunteer, ending })
     if (this.ended.size > ENDED_REMEMBERED) this.ended.delete(this.ended.keys().next().value!)
     return lease
@@ -138,5 +144,11 @@ export class Leases {
     const late = [...this.held.values()].filter(({ id, deadline }) => deadline <= now && !settling.has(id))
     for (const { id } of late) this.end(id, 'expired')
     return late
+  }
+
+  private hold(lease: HeldLease): void {
+    this.held.set(lease.id, lease)
+    const theirs = this.byVolunteer.get(lease.volunteer) ?? new Map<string, HeldLease>()
+    this.byVolunteer.set(lease.volunteer, theirs.set(lease.id, lease))
   }
 }

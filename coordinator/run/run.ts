@@ -63,7 +63,9 @@ export class Run {
   /** What is durable; everything else here may be lost at any instant. */
   readonly history: History
   bytesDown = 0
-  private readonly leases = new Leases()
+  private readonly leases = new Leases((lease) => {
+    if (lease.state === 'started') this.versions.release(lease.binding.version)
+  })
   private readonly trust = new Trust()
   private readonly trainShards: Shards
   private readonly testShards: Shards
@@ -156,9 +158,14 @@ export class Run {
     if (this.state !== 'running') return wait(`the run is ${this.state}`)
     if (this.trained) return wait('training is complete; the model is being tested')
     const budgetMs = 1000 * this.spec.leaseSeconds
+    const { roster } = this
+    const holds = (volunteer: string) => this.holds(volunteer) > 0
     const draft = this.history.strategy.next({
       volunteer: member.volunteer,
-      rank: this.roster.rank(member.volunteer, (volunteer) => this.holds(volunteer) > 0, now),
+      // Counted only where a strategy wants it: it walks the whole roster.
+      get rank() {
+        return roster.rank(member.volunteer, holds, now)
+      },
       fitting: Math.ceil((GRANT_MARGIN * Roster.speedOf(member) * budgetMs) / 1000),
       epochs: this.history.epochs,
     })
@@ -228,9 +235,10 @@ export class Run {
       }
       const binding =
         lease.kind === 'gradient'
-          ? this.history.strategy.bind(id, volunteer, this.versions.pin(), this.history.rate)
+          ? this.history.strategy.bind(id, volunteer, this.parameters.version, this.history.rate)
           : { version: this.evaluation.version, localRate: 0, continues: null }
       if (binding.version === null) return this.lost(lease, 'version-gone', 'this evaluation is over')
+      this.versions.hold(binding.version)
       lease = this.leases.start(id, volunteer, { ...binding, version: binding.version }, now)
     }
     const { version, localRate, continues } = (lease as StartedLease).binding
@@ -306,7 +314,7 @@ export class Run {
       this.history.epochs.giveBack(split(lease.stretches, update.examples).tail)
     }
     const points = entry === null ? { train: null, test: null } : this.history.fold(entry)
-    if (points.test?.version === this.evaluation.version) this.evaluation.end()
+    if (points.test?.version === this.evaluation.version) this.endEvaluation()
     this.planEvaluation()
     return { version: this.parameters.version, staleness, ...points }
   }
@@ -519,18 +527,22 @@ export class Run {
     if (version === null || this.versions.bytes(version) !== null) return false
     const parts = [...this.leases.all()].filter(({ id, kind }) => kind === 'evaluate' && !this.settling.has(id))
     for (const { id } of parts) this.leases.end(id, 'given-back')
-    this.evaluation.end()
+    this.endEvaluation()
     return this.requestEvaluation()
   }
 
+  /** While it is under way, the evaluation holds its version. */
   private requestEvaluation(): boolean {
     const { seconds, examples } = this.history.counts
-    return this.evaluation.request({
-      version: this.versions.pin(),
-      seconds,
-      examples,
-      epoch: this.history.epochs.progress,
-    })
+    const { version } = this.parameters
+    const asked = this.evaluation.request({ version, seconds, examples, epoch: this.history.epochs.progress })
+    if (asked) this.versions.hold(version)
+    return asked
+  }
+
+  private endEvaluation(): void {
+    if (this.evaluation.version !== null) this.versions.release(this.evaluation.version)
+    this.evaluation.end()
   }
 }
 

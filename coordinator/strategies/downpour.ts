@@ -40,7 +40,7 @@ export class Downpour implements Strategy {
 
   next(ask: Ask): Draft {
     const released = this.released
-    if (ask.rank >= released) {
+    if (released < Number.POSITIVE_INFINITY && ask.rank >= released) {
       return { wait: `warm start: ${released} ${released === 1 ? 'volunteer trains' : 'volunteers train'} first` }
     }
     const { batchSize, pushEvery } = this.spec

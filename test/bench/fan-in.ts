@@ -1,10 +1,12 @@
 /**
  * How much does one update cost the coordinator when 1, 16 or 256 volunteers push at once? Synthetic volunteers (real
  * sockets, no compute) push int8 updates of 55,386 parameters that are journaled with fsync, applied by Adagrad and
- * acknowledged; each takes a lease and its start for every update, as the real one does. Beside it in the same run, a
- * bare Socket.IO server that echoes messages of the same size to as many clients.
+ * acknowledged; each takes a lease and its start for every update, as the real one does. Beside it in the same run,
+ * Socket.IO servers that echo messages of the same size to as many clients: a bare one, as `npm install socket.io`
+ * gives it, which is the one in the figures, and one with the native add-on (bufferutil) that the coordinator has too.
  *
  * The load comes from this process on the other core: where it is the slower one, the rates say what it can send.
+ * With one volunteer nothing overlaps: its updates wait for the disk one by one, and the figures leave it aside.
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -20,14 +22,18 @@ import { type Row, report } from './report.ts'
 const PARAMETERS = 55_386
 const VOLUNTEERS = [1, 16, 256]
 const MESSAGES = { 1: 6_000, 16: 6_000, 256: 10_000 } as Record<number, number>
-const WARM_UP = 500
+const WARM_UP = 1_000
 
 class Measured {
   private readonly child: ChildProcess
   readonly url: Promise<string>
 
-  constructor(role: string, ...args: string[]) {
-    const options = { execArgv: ['--import', 'tsx'], stdio: ['ignore', 'inherit', 'inherit', 'ipc'] as const }
+  constructor(role: string, env: Record<string, string>, ...args: string[]) {
+    const options = {
+      execArgv: ['--import', 'tsx'],
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'] as const,
+      env: { ...process.env, ...env },
+    }
     this.child = fork(new URL('./fan-in-server.ts', import.meta.url), [role, ...args], {
       ...options,
       stdio: [...options.stdio],
@@ -130,14 +136,16 @@ async function measure(
 }
 
 const folder = mkdtempSync(join(tmpdir(), 'crowdgrad-fan-in-'))
-const grid = new Measured('coordinator', folder)
-const bare = new Measured('echo')
+const grid = new Measured('coordinator', {}, folder)
+const bare = new Measured('echo', { WS_NO_BUFFER_UTIL: '1' })
+const native = new Measured('echo', {})
 const rows: Row[] = []
 const worst = { cpuMsPerUpdate: 0, rateOverEcho: Number.POSITIVE_INFINITY, loopDelayP99Ms: 0, rssGrowthMB: 0 }
 try {
   for (const count of VOLUNTEERS) {
     const messages = MESSAGES[count]
     const echo = await measure(bare, count, messages, echoer)
+    const nativeEcho = await measure(native, count, messages, echoer)
     const updates = await measure(grid, count, messages, volunteer)
     const cpuMs = updates.usage.cpuMs / messages
     rows.push({
@@ -148,6 +156,7 @@ try {
       'echoes/s': echo.rate,
       'CPU ms/echo': echo.usage.cpuMs / messages,
       'updates/echoes': updates.rate / echo.rate,
+      'native echoes/s': nativeEcho.rate,
       'loop delay p99 ms': updates.usage.loopDelayP99Ms,
       'RSS MB': updates.usage.rssMB,
       'RSS growth MB': updates.growthMB,
@@ -161,6 +170,7 @@ try {
 } finally {
   grid.stop()
   bare.stop()
+  native.stop()
   rmSync(folder, { recursive: true, force: true })
 }
 console.log('Worst of the three crowds in the figures; 10,000 updates for the memory.\n')

@@ -51,7 +51,10 @@ export function startProgram(file: string, args: string[], environment: Record<s
         const match = output.match(pattern)
         if (match !== null) return match
         if (over() || Date.now() > deadline) {
-          throw new Error(`${file} did not print ${pattern}; it said: ${output}\n${errors}`)
+          const state = over()
+            ? `it ended with ${child.exitCode ?? child.signalCode}`
+            : `it still runs after ${withinMs} ms`
+          throw new Error(`${file} did not print ${pattern}; ${state}; it said: ${output}\n${errors}`)
         }
         await new Promise<void>((resolve) => {
           const timer = setTimeout(resolve, Math.max(1, deadline - Date.now()))

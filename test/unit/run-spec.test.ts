@@ -31,7 +31,7 @@ describe('a RunSpec', () => {
       codec: { up: 'int8', down: 'f32' },
       evaluateEveryEpochs: 1,
       leaseSeconds: 15,
-      checkpointEvery: 200,
+      checkpointEvery: 1000,
       journal: 'since-checkpoint',
       seed: 1,
     })
