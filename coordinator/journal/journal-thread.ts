@@ -25,7 +25,7 @@ export interface Request {
   method: Exclude<keyof Journal, 'read'> | 'open' | 'page'
   args: unknown[]
 }
-export type Reply = { id: number; result: unknown } | { id: number; fault: StorageFault; message: string }
+export type Reply = { id: number; result: unknown } | { id: number; fault: StorageFault | 'mistake'; message: string }
 
 /** Bytes of payloads in one page of `read`, about. */
 const PAGE_BYTES = 4 * 1024 * 1024
@@ -40,7 +40,7 @@ function answer({ method, args }: Request): unknown {
   }
   if (journal === null) throw new StorageError('failed', `the journal ${path} is not open`)
   if (method === 'append') return journal.append((args[0] as PackedEntry[]).map(unpack))
-  if (method === 'page') return page(journal, args[0] as string, args[1] as number)
+  if (method === 'page') return page(journal, args[0] as string, args[1] as number, args[2] as number)
   return (journal[method] as (...args: unknown[]) => unknown).apply(journal, args)
 }
 
@@ -50,16 +50,19 @@ const scratch: Buffer[] = []
 function unpack(entry: PackedEntry, i: number): NewEntry {
   const { payload } = entry
   if (payload === null || payload instanceof Uint8Array) return { ...entry, payload }
-  if ((scratch[i]?.length ?? 0) < payload.length) scratch[i] = Buffer.allocUnsafeSlow(payload.length)
+  if (scratch[i] === undefined || scratch[i].length < payload.length)
+    scratch[i] = Buffer.allocUnsafeSlow(payload.length)
   const bytes = scratch[i].subarray(0, payload.length)
   bytes.set(new Uint8Array(ring, payload.offset, payload.length))
   return { ...entry, payload: bytes }
 }
 
-function page(of: Journal, run: string, after: number): Entry[] {
+/** Some of the run's entries with after < seq < end; none when there are no more. */
+function page(of: Journal, run: string, after: number, end: number): Entry[] {
   const entries: Entry[] = []
   let sizeBytes = 0
   for (const entry of of.read(run, after)) {
+    if (entry.seq >= end) break
     entries.push(entry)
     sizeBytes += entry.payload?.length ?? 0
     if (sizeBytes >= PAGE_BYTES || entries.length >= 1000) break
@@ -72,7 +75,7 @@ port.on('message', (request: Request) => {
   try {
     reply = { id: request.id, result: answer(request) }
   } catch (error) {
-    const fault = error instanceof StorageError ? error.fault : 'failed'
+    const fault = error instanceof StorageError ? error.fault : error instanceof TypeError ? 'mistake' : 'failed'
     reply = { id: request.id, fault, message: error instanceof Error ? error.message : String(error) }
   }
   port.postMessage(reply)

@@ -14,7 +14,7 @@ const ANSWER_WITHIN_MS = 60_000
 
 interface Asked {
   done(result: unknown): void
-  failed(error: StorageError): void
+  failed(error: Error): void
 }
 
 /** `onFault` hears of checkpoints that could not be written; the entries they stand for are all in the journal. */
@@ -85,7 +85,7 @@ class ThreadJournal implements BackgroundJournal {
       },
       failed: (error) => {
         this.ring.free(placed)
-        failed(error)
+        failed(storageError(error))
       },
     })
   }
@@ -103,9 +103,15 @@ class ThreadJournal implements BackgroundJournal {
     return { sent, placed }
   }
 
-  *read(run: string, after: number): IterableIterator<Entry> {
+  read(run: string, after: number): IterableIterator<Entry> {
+    // Where the next entry would come: what is there now ends before it.
+    const end = this.append([])
+    return this.pages(run, after, end)
+  }
+
+  private *pages(run: string, after: number, end: number): IterableIterator<Entry> {
     for (let position = after; ; ) {
-      const entries = this.wait('page', [run, position]) as Entry[]
+      const entries = this.wait('page', [run, position, end]) as Entry[]
       if (entries.length === 0) return
       yield* entries
       position = entries.at(-1)!.seq
@@ -119,7 +125,10 @@ class ThreadJournal implements BackgroundJournal {
   saveCheckpoint(checkpoint: Checkpoint): void {
     // The vectors are views of what goes on changing.
     const vectors = checkpoint.vectors.map((vector) => ({ ...vector, values: vector.values.slice() }))
-    this.ask('saveCheckpoint', [{ ...checkpoint, vectors }], { done: () => {}, failed: this.onFault })
+    this.ask('saveCheckpoint', [{ ...checkpoint, vectors }], {
+      done: () => {},
+      failed: (error) => this.onFault(storageError(error)),
+    })
   }
 
   loadCheckpoint(run: string): Checkpoint | null {
@@ -127,7 +136,7 @@ class ThreadJournal implements BackgroundJournal {
   }
 
   prune(run: string): void {
-    this.ask('prune', [run], { done: () => {}, failed: this.onFault })
+    this.ask('prune', [run], { done: () => {}, failed: (error) => this.onFault(storageError(error)) })
   }
 
   get(key: string): string | null {
@@ -141,13 +150,13 @@ class ThreadJournal implements BackgroundJournal {
   close(): void {
     if (this.broken !== null) return
     this.wait('close', [])
-    this.broken = new StorageError('failed', 'the journal is closed')
+    this.broken = new StorageError('failed', 'invariant: the journal is closed')
     this.port.close()
   }
 
   /** Asks and waits. What was asked before is told first. */
   private wait(method: Request['method'], args: unknown[]): unknown {
-    let outcome: { result: unknown } | { error: StorageError } | null = null
+    let outcome: { result: unknown } | { error: Error } | null = null
     this.ask(method, args, {
       done: (result) => {
         outcome = { result }
@@ -164,7 +173,7 @@ class ThreadJournal implements BackgroundJournal {
         this.breakOff(`the journal did not answer within ${ANSWER_WITHIN_MS / 1000} s`)
       }
     }
-    const settled = outcome as { result: unknown } | { error: StorageError }
+    const settled = outcome as { result: unknown } | { error: Error }
     if ('error' in settled) throw settled.error
     return settled.result
   }
@@ -179,7 +188,7 @@ class ThreadJournal implements BackgroundJournal {
   private deliver(reply: Reply): void {
     const asked = this.asked.get(reply.id)
     this.asked.delete(reply.id)
-    if ('fault' in reply) asked?.failed(new StorageError(reply.fault, reply.message))
+    if ('fault' in reply) asked?.failed(errorOf(reply))
     else asked?.done(reply.result)
   }
 
@@ -190,4 +199,14 @@ class ThreadJournal implements BackgroundJournal {
     this.asked.clear()
     for (const asked of waiting) asked.failed(this.broken)
   }
+}
+
+/** What cannot be written at all is the caller's mistake, not the disk's. */
+function errorOf({ fault, message }: Extract<Reply, { fault: unknown }>): Error {
+  return fault === 'mistake' ? new TypeError(message) : new StorageError(fault, message)
+}
+
+/** For who does not wait, a mistake of ours is a fault like any other. */
+function storageError(error: Error): StorageError {
+  return error instanceof StorageError ? error : new StorageError('failed', error.message)
 }

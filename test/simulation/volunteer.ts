@@ -37,6 +37,8 @@ export class Volunteer {
   private asking = false
   private current: Lease | null = null
   private ahead: Lease | null = null
+  /** The parameters it fetched last. */
+  private fetched: { run: string; version: number; bytes: Uint8Array } | null = null
   private lastUpdate: { update: UpdateRequest; payload: Uint8Array } | null = null
 
   constructor(nature: Nature, surroundings: Surroundings) {
@@ -67,6 +69,7 @@ export class Volunteer {
     this.asking = false
     this.current = null
     this.ahead = null
+    this.fetched = null
   }
 
   /** The tab is closed: at once noticed by the coordinator, or only when pings stay out. */
@@ -174,10 +177,16 @@ export class Volunteer {
     if (draws.chance(nature.vanishes / 3)) return this.vanish()
     this.work()
     if (lease.kind === 'evaluate') return this.compute(lease, start, null)
+    const { fetched } = this
+    if (fetched?.run === lease.run && fetched.version === start.version)
+      return this.compute(lease, start, fetched.bytes)
     this.request<Uint8Array | null>(
       (answer) => answer(shell.download(lease.run, start.version)),
       (bytes) => {
-        if (bytes !== null) return this.compute(lease, start, bytes)
+        if (bytes !== null) {
+          this.fetched = { run: lease.run, version: start.version, bytes }
+          return this.compute(lease, start, bytes)
+        }
         agenda.after(this.latency(), () => shell.open(nature.name, this.token) && shell.giveBack(nature.name, lease.id))
         this.drop(lease)
       },

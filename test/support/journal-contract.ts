@@ -7,8 +7,8 @@ import type { Checkpoint, Entry, Journal } from '../../coordinator/journal/journ
 import { entry, payload } from './journal-entries.ts'
 
 export interface JournalHarness {
-  open(): Journal
-  reopen(journal: Journal): Journal
+  open(): Journal | Promise<Journal>
+  reopen(journal: Journal): Journal | Promise<Journal>
 }
 
 function checkpoint(run: string, seq: number): Checkpoint {
@@ -29,12 +29,12 @@ const numbers = (entries: Iterable<Entry>) => [...entries].map(({ data }) => (da
 export function journalContract(name: string, harness: JournalHarness): void {
   describe(`the journal contract: ${name}`, () => {
     let journal: Journal
-    beforeEach(() => {
-      journal = harness.open()
+    beforeEach(async () => {
+      journal = await harness.open()
     })
     afterEach(() => journal.close())
-    const restart = () => {
-      journal = harness.reopen(journal)
+    const restart = async () => {
+      journal = await harness.reopen(journal)
     }
 
     test('an empty one has no runs, no entries, no checkpoint and no settings', () => {
@@ -45,7 +45,7 @@ export function journalContract(name: string, harness: JournalHarness): void {
       journal.prune('a')
     })
 
-    test('entries come back as they were written, in order, and after a restart too', () => {
+    test('entries come back as they were written, in order, and after a restart too', async () => {
       const written = [entry('a', 1), entry('b', 2, null), entry('a', 3, 0), entry('a', 4, 9000)]
       expect(journal.append(written.slice(0, 1))).toBe(1)
       expect(journal.append(written.slice(1))).toBe(2)
@@ -57,7 +57,7 @@ export function journalContract(name: string, harness: JournalHarness): void {
         expect([...journal.read('a', 4)]).toEqual([])
         expect([...journal.read('b', 0)]).toEqual([all[1]])
         expect([...journal.read('c', 0)]).toEqual([])
-        restart()
+        await restart()
       }
       expect(journal.append([entry('b', 5)])).toBe(5)
       expect(numbers(journal.read('b', 0))).toEqual([2, 5])
@@ -123,15 +123,15 @@ export function journalContract(name: string, harness: JournalHarness): void {
       expect(numbers(journal.read('a', 3))).toEqual([4, 5, 5, 5])
     })
 
-    test('runs come oldest first', () => {
+    test('runs come oldest first', async () => {
       journal.append([entry('zebra', 1), entry('ape', 2), entry('zebra', 3)])
       journal.append([entry('mule', 4)])
       expect(journal.runs()).toEqual(['zebra', 'ape', 'mule'])
-      restart()
+      await restart()
       expect(journal.runs()).toEqual(['zebra', 'ape', 'mule'])
     })
 
-    test('a checkpoint comes back bit by bit; the newest of its own run', () => {
+    test('a checkpoint comes back bit by bit; the newest of its own run', async () => {
       journal.saveCheckpoint(checkpoint('a', 10))
       journal.saveCheckpoint(checkpoint('a', 30))
       journal.saveCheckpoint(checkpoint('a', 20))
@@ -143,7 +143,7 @@ export function journalContract(name: string, harness: JournalHarness): void {
           vectors.map(({ values }) => [...new Uint32Array(values.slice().buffer)])
         expect(bits(loaded as Checkpoint)).toEqual(bits(checkpoint('a', 30)))
         expect(journal.loadCheckpoint('b')).toEqual(checkpoint('b', 40))
-        restart()
+        await restart()
       }
     })
 
@@ -161,7 +161,7 @@ export function journalContract(name: string, harness: JournalHarness): void {
       expect([...journal.read('a', 0)].some(({ pruned }) => pruned)).toBe(false)
     })
 
-    test('pruning forgets payloads up to the second-newest checkpoint, and only those', () => {
+    test('pruning forgets payloads up to the second-newest checkpoint, and only those', async () => {
       const written = [entry('a', 1), entry('a', 2, null), entry('b', 3), entry('a', 4), entry('a', 5)]
       journal.append(written)
       for (const seq of [1, 2, 4]) journal.saveCheckpoint(checkpoint('a', seq))
@@ -171,7 +171,7 @@ export function journalContract(name: string, harness: JournalHarness): void {
         journal.prune('a')
         expect([...journal.read('a', 0), ...journal.read('b', 0)].sort((x, y) => x.seq - y.seq)).toEqual(expected)
         expect(journal.loadCheckpoint('a')).toEqual(checkpoint('a', 4))
-        restart()
+        await restart()
       }
       journal.append([entry('a', 6), entry('a', 7)])
       journal.saveCheckpoint(checkpoint('a', 6))
@@ -189,11 +189,11 @@ export function journalContract(name: string, harness: JournalHarness): void {
       ])
     })
 
-    test('settings are kept, the last value of each', () => {
+    test('settings are kept, the last value of each', async () => {
       journal.set('identity', 'first')
       journal.set('identity', 'second')
       journal.set('other', '')
-      restart()
+      await restart()
       expect(journal.get('identity')).toBe('second')
       expect(journal.get('other')).toBe('')
       expect(journal.get('none')).toBeNull()

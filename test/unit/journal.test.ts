@@ -19,6 +19,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Entry, type Journal, StorageError, type StorageFault } from '../../coordinator/journal/journal.ts'
 import { MemoryJournal } from '../../coordinator/journal/memory-journal.ts'
 import { openSqliteJournal, type SqliteJournalOptions } from '../../coordinator/journal/sqlite-journal.ts'
+import { openThreadJournal } from '../../coordinator/journal/thread-journal.ts'
 import { Random, Stream } from '../../shared/random.ts'
 import { journalContract } from '../support/journal-contract.ts'
 import { appended, entry, payload } from '../support/journal-entries.ts'
@@ -53,6 +54,20 @@ const memory = {
   },
 }
 journalContract('sqlite', sqlite)
+const inThread = async (path: string): Promise<Journal> => {
+  const journal = await openThreadJournal(path, (error) => {
+    throw error
+  })
+  paths.set(journal, path)
+  return journal
+}
+journalContract('sqlite in a thread', {
+  open: () => inThread(newPath()),
+  reopen: (journal: Journal) => {
+    journal.close()
+    return inThread(paths.get(journal) as string)
+  },
+})
 journalContract('memory', memory)
 
 /** The StorageError that `work` throws. */
