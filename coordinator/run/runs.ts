@@ -113,11 +113,15 @@ export class Runs {
   create(id: string, spec: RunSpec, now: number): RunDetail {
     const run = new Run(id, spec, this.dataset(spec.dataset), this.surroundings.boot, now)
     const data: CreatedData = { spec, createdAt: now }
-    const [entry] = this.append([{ run: id, at: now, kind: 'created', data, payload: null }])
-    run.history.fold(entry)
+    const started = run.transition('running', null, now)
+    if (typeof started === 'string') throw new Error(`invariant: ${started}`)
+    // In one transaction: a run that is journalled has begun.
+    const entries = this.append([{ run: id, at: now, kind: 'created', data, payload: null }, started])
+    for (const entry of entries) run.history.fold(entry)
     this.adopt(run)
     this.saveCheckpoint(run)
-    this.move(run, 'running', null, now)
+    this.surroundings.listener.work()
+    this.tell(run, now)
     return run.detail(now)
   }
 

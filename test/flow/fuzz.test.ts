@@ -140,7 +140,7 @@ class Hostile {
     for (let i = 0; i < 2; i++) this.raw.send(`42${++this.fence}["start",{"lease":"fence"}]`)
     const last = `43${this.fence}[`
     await this.raw
-      .text((text) => text.startsWith(last))
+      .text((text) => text.startsWith(last), 30_000)
       .catch((error) => {
         if (this.raw!.open) throw error
         this.cutOff++

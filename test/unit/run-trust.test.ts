@@ -36,6 +36,20 @@ describe('Trust', () => {
     expect(codeOf(trust, 1.01)).toBe('norm-too-large')
   })
 
+  it('does not lock everybody out: where nothing but long ones come, the bound gives way', () => {
+    const trust = new Trust()
+    for (let i = 0; i < 32; i++) trust.accepted(1, 1)
+    const refusedBefore = (norm: number) => {
+      for (let refused = 0; ; refused++) if (codeOf(trust, norm) === null) return refused
+    }
+    expect(refusedBefore(35)).toBe(64)
+    trust.accepted(35 ** 2, 1)
+    for (let i = 0; i < 31; i++) expect(codeOf(trust, 1000)).toBe('norm-too-large')
+    trust.accepted(1, 1)
+    expect(codeOf(trust, 1000)).toBe('norm-too-large')
+    expect(codeOf(trust, 41)).toBe('norm-too-large')
+  })
+
   it('is not moved by a few long ones', () => {
     const trust = new Trust()
     for (let i = 0; i < 320; i++) trust.accepted(i % 32 === 0 ? 9 ** 2 : 1, 1)

@@ -16,7 +16,8 @@ export function Volunteers({ run }: { run: RunDetail }) {
   return (
     <section class="panel volunteers" aria-labelledby="volunteers-title">
       <h2 id="volunteers-title">Volunteers</h2>
-      {sorted.length === 0 ? <NoVolunteers run={run} /> : <Table volunteers={shown} />}
+      {sorted.every((volunteer) => volunteer.trusted) && <NoVolunteers run={run} />}
+      {sorted.length > 0 && <Table volunteers={shown} />}
       {sorted.length > FIRST_ROWS && (
         <button type="button" class="link" onClick={() => setAll(!all)}>
           {all ? 'Show fewer' : `Show all ${count(sorted.length)}`}
@@ -26,6 +27,7 @@ export function Volunteers({ run }: { run: RunDetail }) {
   )
 }
 
+/** The coordinator's own volunteer evaluates and does not train: with it alone, nobody is there yet. */
 function NoVolunteers({ run }: { run: RunDetail }) {
   const address = `${location.origin}/?run=${encodeURIComponent(run.run)}`
   return (
