@@ -178,6 +178,10 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       events.close()
       await io.close()
       await app.close()
+      // What came while the sockets closed, and what is still on its way to the disk: a commit, even of nothing, waits
+      // for those before it, and the last checkpoints then leave nothing to fold.
+      do runs.commit(now())
+      while (runs.pending)
       runs.close()
       journal.close()
       log.info('coordinator down')

@@ -239,16 +239,19 @@ describe('versions', () => {
     second.close()
   })
 
-  test('the bytes of a version are the same however often it is asked for, whatever was folded in since [V1]', async () => {
+  test('the bytes of a version are the same as long as somebody holds a lease at it, and then it is gone [V1] [V4]', async () => {
     const bad = await bystander.newcomer('several')
-    const { lease, start } = await bad.begin()
+    const holder = await SyntheticVolunteer.join(bystander.coordinator.url, { run: bystander.runs.several })
+    const { lease, start } = await holder.begin()
     const blob = { run: bystander.runs.several, version: start.version }
     const first = await bad.download(blob)
     expect(first.equals(bystander.coordinator.bits(bystander.runs.several))).toBe(true)
-    expectOk('update', await bad.send(lease, start))
-    await bad.work(3)
+    await bad.work(4)
     expect((await bad.download(blob)).equals(first)).toBe(true)
     expect(first.equals(bystander.coordinator.bits(bystander.runs.several))).toBe(false)
+    expectOk('update', await holder.send(lease, start))
+    expectRefusal(await bad.ask('download', { blob, offset: 0 }), 'version-gone', `version ${start.version}`)
+    holder.close()
   })
 
   test('a stale update is refused before it is sent, and its lease is free again [E1] [T1]', async () => {

@@ -16,8 +16,8 @@ const SEED = 20261123
 /** Kills while it trains, and kills while it starts and folds its journal. */
 const KILLS = 14
 const KILLS_AT_START = 3
-/** After so many of them it waits for the real volunteer, whose back-off grows with every one. */
-const KILLS_AWAITED = 3
+/** After so many of them it waits for the real volunteer, whose back-off doubles with every attempt. */
+const KILLS_AWAITED = 1
 const EPOCHS = 50
 const EXAMPLES = 600
 
