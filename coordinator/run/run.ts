@@ -24,9 +24,11 @@ import type { RunSpec } from '../../shared/run-spec.ts'
 import type { Dataset } from '../datasets/dataset.ts'
 import type { Checkpoint, Entry, NewEntry } from '../journal/journal.ts'
 import { lengthOf, split } from '../strategies/epochs.ts'
+import { detailOf, progressOf } from './detail.ts'
 import { Evaluation } from './evaluation.ts'
 import { History, type Points, type StateData, TRANSITIONS, type UpdateData } from './history.ts'
 import { type HeldLease, Leases, type StartedLease } from './leases.ts'
+import { impossible, wrongLength } from './plausibility.ts'
 import { type Introduction, type Member, Roster } from './roster.ts'
 import { Shards } from './shards.ts'
 import { Trust } from './trust.ts'
@@ -37,9 +39,6 @@ const LEASES_PER_VOLUNTEER = 2
 const GRANT_MARGIN = 1.25
 /** How long a volunteer that gets no work is told to wait before it asks again, if nobody calls it earlier. */
 const WAIT_MS = 5_000
-
-/** Loss of an example that is still believed: far above any that float32 logits can give, and a sum of them is finite. */
-const LOSS_MAX = 1e40
 
 /** An update that was checked and waits for the journal. */
 export interface Submission {
@@ -73,7 +72,7 @@ export class Run {
   private readonly boot: string
   private readonly updateBytes: number
   private leasesGranted = 0
-  private updatesRefused = 0
+  updatesRefused = 0
   /** Leases whose update is checked and waits for the journal, and how many of them are gradients. */
   private readonly settling = new Set<string>()
   private gradientsSettling = 0
@@ -359,52 +358,14 @@ export class Run {
     return { run: this.id, at: now, kind: 'state', data, payload: null }
   }
 
-  // ---- what the run says of itself ------------------------------------------------------------------------------
-
-  /** The same for volunteers: how the run that they help goes. */
-  progress(): Progress {
-    const tested = this.history.series.test.at(-1)
-    return {
-      run: this.id,
-      name: this.spec.name,
-      state: this.state,
-      epoch: this.history.epochs.progress,
-      epochs: this.spec.stop.epochs,
-      accuracy: tested?.accuracy ?? null,
-      loss: this.history.series.recentLoss,
-      volunteers: this.roster.crowd,
-    }
-  }
+  // ---- to look at ----------------------------------------------------------------------------------------------
 
   detail(now: number): RunDetail {
-    const { counts, series, epochs } = this.history
-    const tested = series.test.at(-1)
-    const seconds = this.history.seconds(now)
-    return {
-      run: this.id,
-      name: this.spec.name,
-      state: counts.state,
-      reason: counts.reason,
-      stage: 'train',
-      epoch: epochs.progress,
-      epochs: this.spec.stop.epochs,
-      testAccuracy: tested?.accuracy ?? null,
-      testLoss: tested?.loss ?? null,
-      trainLoss: series.recentLoss,
-      versions: this.parameters.version,
-      examples: counts.examples,
-      updatesAccepted: counts.updates,
-      updatesRefused: this.updatesRefused,
-      meanStaleness: counts.updates === 0 ? 0 : counts.stalenessSum / counts.updates,
-      bytesUp: counts.bytesUp,
-      bytesDown: this.bytesDown,
-      seconds,
-      examplesPerSecond: seconds === 0 ? 0 : counts.examples / seconds,
-      createdAt: new Date(this.createdAt).toISOString(),
-      parameters: this.parameters.size,
-      volunteers: this.roster.details((volunteer) => this.holds(volunteer)),
-      spec: this.spec,
-    }
+    return detailOf(this, now)
+  }
+
+  progress(): Progress {
+    return progressOf(this)
   }
 
   /** The leases that are out, those of them that wait for the journal, and the version under test: to look at only. */
@@ -440,8 +401,8 @@ export class Run {
         `lease ${lease.id} is bound to version ${lease.binding.version}, got ${update.version}`,
       )
     }
-    const impossible = this.impossible(lease, update)
-    if (impossible !== null) return impossible
+    const refusal = impossible(lease, update, this.updateBytes)
+    if (refusal !== null) return refusal
     if (this.state === 'finished' || this.state === 'failed') {
       if (lease.kind === 'gradient') return this.lost(lease, 'run-not-running', `the run is ${this.state}`)
     }
@@ -451,26 +412,6 @@ export class Run {
       return this.lost(lease, 'stale', `computed ${staleness} versions ago; at most ${strategy.maxStaleness} are taken`)
     }
     return lease
-  }
-
-  private impossible(lease: StartedLease, update: UpdateRequest): Refusal | null {
-    const bytes = lease.kind === 'gradient' ? this.updateBytes : 0
-    if (update.size !== bytes) return wrongLength(bytes, update.size)
-    const whole = lease.kind === 'evaluate' || !lease.timeBoxed
-    const minibatches = lease.kind === 'evaluate' ? 0 : update.minibatches
-    const examples = whole ? lease.examples : Math.min(lease.examples, minibatches * lease.batchSize)
-    const last = Math.ceil(lease.examples / lease.batchSize)
-    if (update.examples !== examples || minibatches > last || (lease.kind === 'gradient' && minibatches < 1)) {
-      return refuse(
-        'impossible-count',
-        `${update.minibatches} minibatches of ${lease.batchSize} hold ${examples} of the lease's ${lease.examples} examples, got ${update.examples}`,
-      )
-    }
-    if (update.correct > update.examples)
-      return refuse('impossible-count', `${update.correct} of ${update.examples} cannot be right`)
-    if (!(Math.abs(update.lossSum) <= LOSS_MAX * update.examples))
-      return refuse('impossible-count', `${update.examples} examples cannot have a loss of ${update.lossSum}`)
-    return null
   }
 
   /** Ends a lease that came to nothing: its examples are free again. */
@@ -547,6 +488,3 @@ export class Run {
 }
 
 const wait = (reason: string): LeaseReply => ({ ok: true, waitMs: WAIT_MS, reason })
-
-const wrongLength = (expected: number, got: number): Refusal =>
-  refuse('wrong-length', `an update of this run is ${expected} bytes, got ${got}`)

@@ -1,0 +1,30 @@
+/** What an update says of itself, held against the lease it answers: whether it can be true at all. */
+import { type Refusal, refuse, type UpdateRequest } from '../../shared/protocol.ts'
+import type { StartedLease } from './leases.ts'
+
+/** Loss of an example that is still believed: far above any that float32 logits can give, and a sum of them is finite. */
+const LOSS_MAX = 1e40
+
+/** Why the counts and the size cannot be true; null when they can. `updateBytes`: an encoded vector of this run. */
+export function impossible(lease: StartedLease, update: UpdateRequest, updateBytes: number): Refusal | null {
+  const bytes = lease.kind === 'gradient' ? updateBytes : 0
+  if (update.size !== bytes) return wrongLength(bytes, update.size)
+  const whole = lease.kind === 'evaluate' || !lease.timeBoxed
+  const minibatches = lease.kind === 'evaluate' ? 0 : update.minibatches
+  const examples = whole ? lease.examples : Math.min(lease.examples, minibatches * lease.batchSize)
+  const last = Math.ceil(lease.examples / lease.batchSize)
+  if (update.examples !== examples || minibatches > last || (lease.kind === 'gradient' && minibatches < 1)) {
+    return refuse(
+      'impossible-count',
+      `${update.minibatches} minibatches of ${lease.batchSize} hold ${examples} of the lease's ${lease.examples} examples, got ${update.examples}`,
+    )
+  }
+  if (update.correct > update.examples)
+    return refuse('impossible-count', `${update.correct} of ${update.examples} cannot be right`)
+  if (!(Math.abs(update.lossSum) <= LOSS_MAX * update.examples))
+    return refuse('impossible-count', `${update.examples} examples cannot have a loss of ${update.lossSum}`)
+  return null
+}
+
+export const wrongLength = (expected: number, got: number): Refusal =>
+  refuse('wrong-length', `an update of this run is ${expected} bytes, got ${got}`)
