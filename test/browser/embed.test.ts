@@ -60,7 +60,7 @@ test('[P1] the widget on a page of another origin does nothing before the click 
     await frame.getByText(/^[\d,]+ updates accepted$/).waitFor()
     await until('its worker is gone', () => tab.workers() === 0)
     await until('its connection is closed', () => wiretap.sockets.open === 0)
-    await until('its leases are free', () => coordinator.runs.get(run.run)!.inspect().leases.length === 0)
+    await until('the coordinator has noticed', () => !crowdOf(coordinator, run)[0].connected)
     expect((await states()).at(-1)).toBe('stopped')
     expect(tab.errors).toEqual([])
   } finally {

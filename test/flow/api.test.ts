@@ -12,7 +12,14 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { LiveEvent, RunDetail, RunMetrics } from '../../shared/api.ts'
 import { buildModel } from '../../shared/models.ts'
 import { parseRunSpec } from '../../shared/run-spec.ts'
-import { newFolder, SMALL, startCoordinator, type TestCoordinator, until } from '../support/coordinator.ts'
+import {
+  newFolder,
+  removeFolders,
+  SMALL,
+  startCoordinator,
+  type TestCoordinator,
+  until,
+} from '../support/coordinator.ts'
 import { expectOk, SyntheticVolunteer } from '../support/synthetic-volunteer.ts'
 
 let coordinator: TestCoordinator
@@ -27,7 +34,10 @@ beforeAll(async () => {
   writeFileSync(join(pagesFolder, 'assets', 'app-0a1b2c.js'), 'void 0')
   coordinator = await startCoordinator({ pagesFolder, now: () => Date.now() + skippedMs })
 })
-afterAll(() => coordinator?.close())
+afterAll(async () => {
+  await coordinator?.close()
+  removeFolders()
+})
 
 const get = async (path: string) => (await coordinator.api('GET', path)).json()
 const text = expect.any(String)

@@ -2,14 +2,16 @@
 import { closeSync, ftruncateSync, openSync, readFileSync, statSync, writeFileSync, writeSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { describe, expect, test } from 'vitest'
+import { afterAll, describe, expect, test } from 'vitest'
 import { openSqliteJournal } from '../../coordinator/journal/sqlite-journal.ts'
 import type { ApiError } from '../../shared/api.ts'
 import type { Refusal } from '../../shared/protocol.ts'
 import { expectRefusal } from '../support/bystander.ts'
-import { newFolder, SMALL, startCoordinator } from '../support/coordinator.ts'
+import { newFolder, removeFolders, SMALL, startCoordinator } from '../support/coordinator.ts'
 import { startProgram } from '../support/processes.ts'
 import { SyntheticVolunteer } from '../support/synthetic-volunteer.ts'
+
+afterAll(removeFolders)
 
 describe('storage', () => {
   test('on a full disk updates and runs are refused, nothing is half done, and training goes on once there is room [J1] [T1]', async () => {

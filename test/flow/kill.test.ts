@@ -3,11 +3,10 @@
  * folder and port, the volunteers come back by themselves, and in the end nothing was lost, nothing counted twice, and
  * the parameters have the bits of the journal folded without any disturbance.
  */
-import { rmSync } from 'node:fs'
 import { afterAll, expect, test } from 'vitest'
 import type { RunDetail, VolunteerDetail } from '../../shared/api.ts'
 import { Random, Stream } from '../../shared/random.ts'
-import { newFolder, operatorRequest, SMALL, until } from '../support/coordinator.ts'
+import { newFolder, operatorRequest, removeFolders, SMALL, until } from '../support/coordinator.ts'
 import { countsOf, offlineFold } from '../support/offline-fold.ts'
 import { type Program, startProgram } from '../support/processes.ts'
 import { type Acknowledged, SyntheticVolunteer, UnexpectedRefusal } from '../support/synthetic-volunteer.ts'
@@ -25,7 +24,7 @@ const folder = newFolder()
 const programs: Program[] = []
 afterAll(async () => {
   await Promise.all(programs.map((program) => program.end()))
-  rmSync(folder, { recursive: true, force: true })
+  removeFolders()
 })
 
 const launch = (file: string, args: string[]) => {

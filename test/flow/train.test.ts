@@ -1,12 +1,13 @@
 /** `npm run train`: the command line that trains a RunSpec on this machine, as a process of its own. */
 import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, expect, test } from 'vitest'
-import { newFolder, SMALL, until } from '../support/coordinator.ts'
+import { afterAll, afterEach, expect, test } from 'vitest'
+import { newFolder, removeFolders, SMALL, until } from '../support/coordinator.ts'
 import { countsOf, offlineFold } from '../support/offline-fold.ts'
 import { type Program, startProgram } from '../support/processes.ts'
 
 const programs: Program[] = []
+afterAll(removeFolders)
 afterEach(async () => {
   await Promise.all(programs.splice(0).map((program) => program.end()))
 })

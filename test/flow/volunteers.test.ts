@@ -3,7 +3,7 @@
  * this process or in one of their own.
  */
 import { join } from 'node:path'
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, describe, expect, test } from 'vitest'
 import { MemoryBlobs } from '../../client/volunteer/blobs.ts'
 import { openEngine } from '../../client/volunteer/compute/engines.ts'
 import { Examples, unpackShard } from '../../client/volunteer/examples.ts'
@@ -14,10 +14,19 @@ import { Shards } from '../../coordinator/run/shards.ts'
 import type { RunMetrics } from '../../shared/api.ts'
 import { initialParameters } from '../../shared/layout.ts'
 import { buildModel } from '../../shared/models.ts'
-import { newFolder, SMALL, startCoordinator, type TestCoordinator, until } from '../support/coordinator.ts'
+import {
+  newFolder,
+  removeFolders,
+  SMALL,
+  startCoordinator,
+  type TestCoordinator,
+  until,
+} from '../support/coordinator.ts'
 import { countsOf, offlineFold } from '../support/offline-fold.ts'
 import { type Program, startProgram } from '../support/processes.ts'
 import { SyntheticVolunteer } from '../support/synthetic-volunteer.ts'
+
+afterAll(removeFolders)
 
 /** What a test leaves running when it fails. */
 const ends: (() => unknown)[] = []

@@ -20,8 +20,17 @@ export interface TestCoordinator extends RunningServer {
   stop(): Promise<void>
 }
 
+const folders: string[] = []
+
 export function newFolder(): string {
-  return mkdtempSync(join(tmpdir(), 'crowdgrad-test-'))
+  const folder = mkdtempSync(join(tmpdir(), 'crowdgrad-test-'))
+  folders.push(folder)
+  return folder
+}
+
+/** Removes every folder that `newFolder` made in this process: for a test file's `afterAll`. */
+export function removeFolders(): void {
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true })
 }
 
 export async function startCoordinator(options: Partial<ServerOptions> = {}): Promise<TestCoordinator> {

@@ -7,6 +7,8 @@ import type { Examples } from '../../coordinator/datasets/mnist.ts'
 /** Loads model.json with its weights as `tf.loadLayersModel` does from a server, from the bytes of the two files. */
 export async function loadFiles(json: Uint8Array, weights: Uint8Array): Promise<LayersModel> {
   await tf.setBackend('cpu')
+  // Else it advertises tfjs-node on the first tensor.
+  Object.assign(tf.backend(), { firstUse: false })
   const { modelTopology, weightsManifest } = JSON.parse(new TextDecoder().decode(json)) as {
     modelTopology: object
     weightsManifest: { paths: string[]; weights: tf.io.WeightsManifestEntry[] }[]

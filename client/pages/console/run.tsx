@@ -117,7 +117,9 @@ function Actions({ run, operator, watch }: RunProps) {
 // ---- numbers ---------------------------------------------------------------------------------------------------
 
 function Headline({ run }: { run: RunDetail }) {
-  const connected = run.volunteers.filter((volunteer) => volunteer.connected).length
+  // As in the chart of the crowd: the coordinator's own volunteer evaluates and does not train.
+  const crowd = run.volunteers.filter((volunteer) => !volunteer.trusted)
+  const connected = crowd.filter((volunteer) => volunteer.connected).length
   const perExample = run.examples === 0 ? NONE : `${bytes(run.bytesUp / run.examples)} an example`
   return (
     <>
@@ -137,7 +139,7 @@ function Headline({ run }: { run: RunDetail }) {
         <Tile
           name="Volunteers"
           value={count(connected)}
-          note={connected === run.volunteers.length ? 'connected' : `connected of ${count(run.volunteers.length)}`}
+          note={connected === crowd.length ? 'connected' : `connected of ${count(crowd.length)}`}
         />
       </dl>
       <dl class="ledger">
