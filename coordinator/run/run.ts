@@ -129,8 +129,12 @@ export class Run {
     this.roster.join(introduction, now)
   }
 
-  /** The volunteer's connection is gone. Its leases stay out: it may be back before they expire. */
+  /**
+   * The volunteer's connection is gone. The lease it computes stays out, since it may be back with it before it
+   * expires; one that it has not begun is free at once.
+   */
   leave(volunteer: string, now: number): void {
+    for (const lease of this.leases.of(volunteer)) if (lease.state === 'granted') this.lost(lease)
     this.roster.leave(volunteer, now)
     this.history.strategy.left(volunteer)
   }

@@ -163,6 +163,7 @@ export class Runs {
   bye(volunteer: string, now: number): void {
     for (const run of this.runs.values()) run.leave(volunteer, now)
     this.volunteers.delete(volunteer)
+    this.surroundings.listener.work()
   }
 
   /** The run the volunteer works on now. */

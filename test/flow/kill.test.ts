@@ -13,11 +13,11 @@ import { type Acknowledged, SyntheticVolunteer, UnexpectedRefusal } from '../sup
 
 const SEED = 20261123
 /** Kills while it trains, and kills while it starts and folds its journal. */
-const KILLS = 14
+const KILLS = 11
 const KILLS_AT_START = 3
 /** After so many of them it waits for the real volunteer, whose back-off doubles with every attempt. */
 const KILLS_AWAITED = 1
-const EPOCHS = 50
+const EPOCHS = 40
 const EXAMPLES = 600
 
 const folder = newFolder()
