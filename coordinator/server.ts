@@ -7,6 +7,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'n
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import type { FastifyInstance } from 'fastify'
 import { type Logger, pino } from 'pino'
 import type { Registry } from 'prom-client'
 import { Server } from 'socket.io'
@@ -155,7 +156,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   )
 
   try {
-    await app.listen({ port: options.port, host: options.host ?? '::' })
+    await listen(app, options.port, options.host)
   } catch (error) {
     clearInterval(timer)
     journal.close()
@@ -186,6 +187,17 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       journal.close()
       log.info('coordinator down')
     },
+  }
+}
+
+/** On every address of this machine, IPv6 too where it has it, unless a host is named. */
+async function listen(app: FastifyInstance, port: number, host?: string): Promise<void> {
+  try {
+    await app.listen({ port, host: host ?? '::' })
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (host !== undefined || (code !== 'EAFNOSUPPORT' && code !== 'EADDRNOTAVAIL')) throw error
+    await app.listen({ port, host: '0.0.0.0' })
   }
 }
 

@@ -67,7 +67,6 @@ export const REFUSALS = {
   'storage-failed': 'retry',
   'rate-limited': 'retry',
   busy: 'retry',
-  'shutting-down': 'retry',
   internal: 'retry',
 } as const satisfies Record<string, NextStep>
 export type RefusalCode = keyof typeof REFUSALS
@@ -114,7 +113,9 @@ export type HelloRequest = z.infer<typeof helloRequest>
 export const leaseRequest = z.strictObject({})
 
 /** What to download: an immutable blob by its hash (shard, model), or a run's parameters at a version. */
-export const blobName = z.union([z.strictObject({ hash }), z.strictObject({ run: id, version: natural })])
+export const blobName = z.union([z.strictObject({ hash }), z.strictObject({ run: id, version: natural })], {
+  error: 'expected {hash}, a SHA-256 in hexadecimal, or {run, version}',
+})
 export type BlobName = z.infer<typeof blobName>
 
 export const downloadRequest = z.strictObject({ blob: blobName, offset: natural })
@@ -131,8 +132,8 @@ export const updateRequest = z.strictObject({
   minibatches: natural,
   /** Examples those minibatches hold. */
   examples: natural,
-  /** Sum of the examples' losses, before each step (nats). */
-  lossSum: z.number(),
+  /** Sum of the examples' losses, before each step (nats); null, as JSON writes a NaN, where the model diverged. */
+  lossSum: z.number().nullable(),
   /** Examples classified right. */
   correct: natural,
   /** Time spent computing, milliseconds. */

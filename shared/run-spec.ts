@@ -3,13 +3,20 @@
  * what cannot work, naming the field and what was expected.
  */
 import { z } from 'zod'
-import { ACTIVATIONS } from './models.ts'
+import { ACTIVATIONS, buildModel } from './models.ts'
 
 export const CODECS = ['f32', 'f16', 'int8'] as const
 export type CodecName = (typeof CODECS)[number]
 
 export const DATASETS = ['mnist'] as const
 export type DatasetName = (typeof DATASETS)[number]
+
+/** One example's shape and the number of classes, by dataset: what a model must fit. */
+const SHAPES: Record<DatasetName, { inputShape: number[]; classes: number }> = {
+  mnist: { inputShape: [28, 28, 1], classes: 10 },
+}
+/** Floats of the largest model that is taken: 256 MB, several times over with its optimizer's state and versions. */
+export const PARAMETERS_MAX = 1 << 26
 
 const positive = z.number().positive()
 const count = z.int().min(1)
@@ -115,7 +122,7 @@ const runSpec = z
     seed: z.int().min(0).default(1),
   })
   .superRefine((spec, context) => {
-    const { strategy, updateRule } = spec
+    const { strategy } = spec
     if (
       strategy.name === 'downpour' &&
       strategy.fetchEvery !== undefined &&
@@ -134,7 +141,15 @@ const runSpec = z
         message: `expected at most batchSize (${strategy.batchSize}), got ${strategy.portionSize}`,
       })
     }
-    void updateRule
+    const { inputShape, classes } = SHAPES[spec.dataset.name]
+    const { size } = buildModel(spec.model, inputShape, classes).layout
+    if (size > PARAMETERS_MAX) {
+      context.addIssue({
+        code: 'custom',
+        path: ['model'],
+        message: `expected a model of at most ${PARAMETERS_MAX} parameters, got ${size}`,
+      })
+    }
   })
 
 export type RunSpec = z.infer<typeof runSpec>

@@ -283,7 +283,7 @@ export class Run {
         version: lease.binding.version,
         minibatches: update.minibatches,
         examples: update.examples,
-        lossSum: update.lossSum,
+        lossSum: update.lossSum!,
         correct: update.correct,
         computeMs: update.computeMs,
         stretches: split(lease.stretches, update.examples).head,
@@ -447,7 +447,7 @@ export class Run {
   }
 
   private evaluated(update: UpdateRequest, now: number): NewEntry | null {
-    const point = this.evaluation.add(update.lease, update)
+    const point = this.evaluation.add(update.lease, { ...update, lossSum: update.lossSum! })
     if (point === null) return null
     return { run: this.id, at: now, kind: 'evaluated', data: point, payload: null }
   }

@@ -309,6 +309,15 @@ describe('what an update says and holds', () => {
     })
   }
 
+  test('an update whose loss is NaN, which JSON writes as null, is refused, and the volunteer may go on [T1] [T2]', async () => {
+    const bad = await bystander.newcomer('several')
+    const { lease, start } = await bad.begin()
+    const update = { ...bad.update(lease, start), payload: bad.payload(lease, start), lossSum: Number.NaN }
+    const reply = await bystander.harmless(() => bad.ask('update', update))
+    expectRefusal(reply, 'non-finite', 'diverged')
+    expect(reply).toMatchObject({ next: 'new-lease' })
+  })
+
   for (const codec of CODECS) {
     describe(`in codec ${codec}`, () => {
       const send = async (payload: Uint8Array, size = payload.length) => {

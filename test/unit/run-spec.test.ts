@@ -73,6 +73,11 @@ describe('a RunSpec', () => {
         'strategy.batchsize': 'there is no such field: check its spelling, or remove it',
       },
     ],
+    [
+      'a model that is too large',
+      { model: { template: 'mlp', hidden: [16384, 16384] } },
+      { model: 'expected a model of at most 67108864 parameters, got 281477130' },
+    ],
     ['an unknown dataset', { dataset: { name: 'mnits' } }, { 'dataset.name': 'expected mnist, got "mnits"' }],
     [
       'a wrong type',
