@@ -61,7 +61,7 @@ interface CreatedData {
 }
 
 /** Updates of one transaction: enough to share an fsync, few enough that sockets are served in between. */
-const COMMIT_MAX = 32
+const COMMIT_MAX = 64
 /** After a write failed: when volunteers try again. */
 const STORAGE_RETRY_MS = 5_000
 

@@ -6,7 +6,8 @@
  * gives it, which is the one in the figures, and one with the native add-on (bufferutil) that the coordinator has too.
  *
  * The load comes from this process on the other core: where it is the slower one, the rates say what it can send.
- * With one volunteer nothing overlaps: its updates wait for the disk one by one, and the figures leave it aside.
+ * The figures: CPU is the worse of 16 and 256 volunteers, the rate is that of 256, who keep it busy all the time. With
+ * one volunteer nothing overlaps: every update has an fsync and two changes of thread of its own; its row says so.
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -22,7 +23,8 @@ import { type Row, report } from './report.ts'
 const PARAMETERS = 55_386
 const VOLUNTEERS = [1, 16, 256]
 const MESSAGES = { 1: 6_000, 16: 6_000, 256: 10_000 } as Record<number, number>
-const WARM_UP = 1_000
+/** So many first, in which caches, versions and the compiler's work fill up; memory is measured from then on. */
+const WARM_UP = 5_000
 
 class Measured {
   private readonly child: ChildProcess
@@ -140,7 +142,7 @@ const grid = new Measured('coordinator', {}, folder)
 const bare = new Measured('echo', { WS_NO_BUFFER_UTIL: '1' })
 const native = new Measured('echo', {})
 const rows: Row[] = []
-const worst = { cpuMsPerUpdate: 0, rateOverEcho: Number.POSITIVE_INFINITY, loopDelayP99Ms: 0, rssGrowthMB: 0 }
+const figures = { cpuMsPerUpdate: 0, rateOverEcho: 0, loopDelayP99Ms: 0, rssGrowthMB: 0 }
 try {
   for (const count of VOLUNTEERS) {
     const messages = MESSAGES[count]
@@ -161,11 +163,10 @@ try {
       'RSS MB': updates.usage.rssMB,
       'RSS growth MB': updates.growthMB,
     })
-    worst.cpuMsPerUpdate = Math.max(worst.cpuMsPerUpdate, cpuMs)
-    worst.rateOverEcho = Math.min(worst.rateOverEcho, updates.rate / echo.rate)
-    worst.loopDelayP99Ms = Math.max(worst.loopDelayP99Ms, updates.usage.loopDelayP99Ms)
-    // The growth that counts is over the 10,000 updates of the largest crowd.
-    worst.rssGrowthMB = updates.growthMB
+    if (count > 1) figures.cpuMsPerUpdate = Math.max(figures.cpuMsPerUpdate, cpuMs)
+    figures.rateOverEcho = updates.rate / echo.rate
+    figures.loopDelayP99Ms = Math.max(figures.loopDelayP99Ms, updates.usage.loopDelayP99Ms)
+    figures.rssGrowthMB = updates.growthMB
   }
 } finally {
   grid.stop()
@@ -173,5 +174,4 @@ try {
   native.stop()
   rmSync(folder, { recursive: true, force: true })
 }
-console.log('Worst of the three crowds in the figures; 10,000 updates for the memory.\n')
-report('fan-in', rows, worst)
+report('fan-in', rows, figures)
