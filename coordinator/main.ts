@@ -25,6 +25,7 @@ async function main(): Promise<void> {
     port,
     dataFolder: resolve(CROWDGRAD_DATA),
     blobAddress: CROWDGRAD_BLOBS ?? null,
+    onBroken: (error) => fail(`${error.message}; what was acknowledged is safe, start again`),
     log: pino({ level: CROWDGRAD_LOG }, pino.destination({ fd: 2, sync: true })),
   })
   if (server.runs.list().length === 0) demoRun(server.runs, Date.now())

@@ -3,7 +3,7 @@
  * leaves nothing behind: a test starts a real coordinator on port 0 and drops it.
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -27,13 +27,13 @@ import { OwnVolunteer } from './own-volunteer.ts'
 import { Runs } from './run/runs.ts'
 
 const TICK_MS = 1_000
+/** Characters of the shortest operator token that is one. */
+const TOKEN_MIN = 16
 /** A volunteer that is silent so long is gone; it comes back as itself. */
 const PING_INTERVAL_MS = 20_000
 const PING_TIMEOUT_MS = 20_000
 /** Batches on their way to the disk at once: one is written while the next is told, and meanwhile a third grows. */
 const BATCHES_WRITING = 2
-/** The operator's details of a run go to open consoles at most so often. */
-const DETAILS_MS = 1_000
 
 export interface ServerOptions {
   /** 0 takes any free port. */
@@ -46,6 +46,8 @@ export interface ServerOptions {
   readonly blobAddress?: string | null
   readonly pagesFolder?: string
   readonly log?: Logger
+  /** The journal is gone for good: the process can only end, and start again where the journal ends. */
+  readonly onBroken?: (error: Error) => void
   /** Another journal, dataset or clock than the real ones, for tests. */
   readonly journal?: Journal
   readonly openDataset?: (spec: RunSpec['dataset']) => Dataset
@@ -67,9 +69,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   mkdirSync(options.dataFolder, { recursive: true })
   const journal =
     options.journal ??
-    (await openThreadJournal(join(options.dataFolder, 'journal.sqlite'), (error) =>
-      log.warn({ error: error.message }, 'a checkpoint could not be written; the journal still holds everything'),
-    ))
+    (await openThreadJournal(join(options.dataFolder, 'journal.sqlite'), {
+      onFault: (error) =>
+        log.warn({ error: error.message }, 'a checkpoint could not be written; the journal still holds everything'),
+      onBroken: (error) => options.onBroken?.(error),
+    }))
   const token = operatorToken(options.dataFolder)
   const trustKey = randomBytes(24).toString('hex')
   const events = new Events()
@@ -144,16 +148,13 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   })
   registry = openMetrics(runs, volunteers, now)
 
-  const timer = setInterval(
-    () => {
-      const at = now()
-      runs.expire(at)
-      volunteers.tick(at)
-      events.tick(at)
-      if (events.size > 0) for (const run of runs.list()) events.send({ type: 'run', run: run.detail(at) })
-    },
-    Math.min(TICK_MS, DETAILS_MS),
-  )
+  const timer = setInterval(() => {
+    const at = now()
+    runs.expire(at)
+    volunteers.tick(at)
+    events.tick(at)
+    if (events.size > 0) for (const run of runs.list()) events.send({ type: 'run', run: run.detail(at) })
+  }, TICK_MS)
 
   try {
     await listen(app, options.port, options.host)
@@ -204,9 +205,11 @@ async function listen(app: FastifyInstance, port: number, host?: string): Promis
 /** The operator's token, made once and kept in the data folder, readable by its owner only. */
 function operatorToken(folder: string): string {
   const path = join(folder, 'operator-token')
-  if (existsSync(path)) return readFileSync(path, 'utf8').trim()
+  const kept = existsSync(path) ? readFileSync(path, 'utf8').trim() : ''
+  // What a crash or a full disk left half written is no token.
+  if (kept.length >= TOKEN_MIN) return kept
   const token = randomBytes(24).toString('hex')
-  writeFileSync(path, `${token}\n`, { mode: 0o600 })
-  chmodSync(path, 0o600)
+  writeFileSync(`${path}.new`, `${token}\n`, { mode: 0o600, flush: true })
+  renameSync(`${path}.new`, path)
   return token
 }

@@ -136,7 +136,7 @@ function startVolunteers(server: RunningServer, run: Run, { volunteers, pace, ba
       process.execPath,
       ['--import', 'tsx', VOLUNTEER, server.url, '--backend', backend, '--run', run.id, ...paced],
       {
-        stdio: ['ignore', 'ignore', 'inherit'],
+        stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
       },
     ),
   )

@@ -37,6 +37,7 @@ export interface RunDetail {
   /** Examples whose update was accepted. */
   examples: number
   updatesAccepted: number
+  /** Like bytesDown counted since the coordinator was started: what was not taken is not journalled. */
   updatesRefused: number
   meanStaleness: number
   bytesUp: number
@@ -110,6 +111,7 @@ export interface ApiError {
       | 'wrong-state'
       | 'rate-limited'
       | 'storage-full'
+      | 'storage-failed'
       | 'internal'
     message: string
     /** With bad-spec: which fields, and what was expected of each. */

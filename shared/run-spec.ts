@@ -77,7 +77,7 @@ const strategy = z.discriminatedUnion('name', [
     /** Updates folded from one volunteer alone before the others are released by doubling (1, 2, 4, …). */
     warmStart: z.int().min(0).default(0),
     /** An update whose base version is older than this many versions is refused. */
-    maxStaleness: z.int().min(0).default(64),
+    maxStaleness: z.int().min(0).default(1000),
   }),
   /** Synchronous minibatch SGD: portions of one batch at one version, summed in order. */
   z.strictObject({

@@ -117,6 +117,8 @@ async function contribute(options: HeadlessOptions): Promise<never> {
     else if (!joined) console.log(`joined ${options.url} with ${status.device}`)
     joined ||= steady
   })
+  // Started by another program (npm run train): it ends when that one does, however it did.
+  process.on('disconnect', () => volunteer.stop())
   const speaking = setInterval(() => say(volunteer.status), SPEAK_EVERY_MS)
   const interrupted = () => {
     volunteer.stop()

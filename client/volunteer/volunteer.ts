@@ -188,7 +188,10 @@ export class Volunteer {
 
   private async nextLease(session: Session, materials: Materials, offered?: Lease): Promise<ReadyLease> {
     for (let offer = offered; ; offer = undefined) {
-      if (this.refusalsInARow > 0) await this.nap(backoffMs(this.refusalsInARow - 1, this.uniform()))
+      // Not a nap: no news ends it earlier.
+      if (this.refusalsInARow > 0) {
+        await this.clock.sleep(backoffMs(this.refusalsInARow - 1, this.uniform()), this.stopping.signal)
+      }
       const askedAt = this.clock.now()
       const answer = offer ? { lease: offer } : await session.ask('lease', {}).catch((error) => this.refused(error))
       if (!answer) continue

@@ -25,6 +25,7 @@ const STATUS: Record<ApiError['error']['code'], number> = {
   'wrong-state': 409,
   'rate-limited': 429,
   'storage-full': 507,
+  'storage-failed': 503,
   internal: 500,
 }
 
@@ -38,15 +39,18 @@ export function apiError(
   return reply.code(STATUS[code]).send(body)
 }
 
+const codeOf = ({ fault }: StorageError) => (fault === 'full' ? 'storage-full' : 'storage-failed')
+
 /** A run's id: short enough to read aloud, without the dot that ends it in a lease's id. */
 const newRunId = () => `r${randomBytes(4).toString('hex')}`
 
 const TARGETS: Record<string, RunState> = { pause: 'paused', resume: 'running', stop: 'finished' }
 
 export function serveOperators(app: FastifyInstance, { runs, events, token, now }: OperatorsOptions): void {
-  app.addHook('onRequest', async (request, reply) => {
+  // After the rate limit, which counts wrong tokens too.
+  app.addHook('preValidation', async (request, reply) => {
     const [scheme, given = ''] = (request.headers.authorization ?? '').split(' ')
-    if (scheme.toLowerCase() === 'bearer' && sameSecret(given, token)) return
+    if (scheme.toLowerCase() === 'bearer' && given !== '' && sameSecret(given, token)) return
     reply.header('www-authenticate', 'Bearer')
     return apiError(
       reply,
@@ -65,7 +69,7 @@ export function serveOperators(app: FastifyInstance, { runs, events, token, now 
       return reply.code(201).send(runs.create(newRunId(), parsed.spec, now()))
     } catch (error) {
       if (error instanceof StorageError)
-        return apiError(reply, 'storage-full', `the run was not created: ${error.message}`)
+        return apiError(reply, codeOf(error), `the run was not created: ${error.message}`)
       // What a schema cannot know: how many examples there are. A plain error is an expected one, see DESIGN §8.
       if ((error as Error).constructor === Error && !(error as Error).message.startsWith('invariant:')) {
         const { message } = error as Error
@@ -105,7 +109,7 @@ export function serveOperators(app: FastifyInstance, { runs, events, token, now 
           const moved = runs.move(run, state, null, now())
           return typeof moved === 'string' ? apiError(reply, 'wrong-state', moved) : moved
         } catch (error) {
-          if (error instanceof StorageError) return apiError(reply, 'storage-full', error.message)
+          if (error instanceof StorageError) return apiError(reply, codeOf(error), error.message)
           throw error
         }
       }),

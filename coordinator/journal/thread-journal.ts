@@ -17,13 +17,19 @@ interface Asked {
   failed(error: Error): void
 }
 
-/** `onFault` hears of checkpoints that could not be written; the entries they stand for are all in the journal. */
+export interface Hearing {
+  /** A checkpoint could not be written; the entries it stands for are all in the journal. */
+  onFault(error: StorageError): void
+  /** The thread is gone: nothing will be written any more, and what was on its way may or may not be on the disk. */
+  onBroken(error: StorageError): void
+}
+
 export async function openThreadJournal(
   path: string,
-  onFault: (error: StorageError) => void,
+  hearing: Hearing,
   options: SqliteJournalOptions = {},
 ): Promise<BackgroundJournal> {
-  const journal = new ThreadJournal(path, onFault, options)
+  const journal = new ThreadJournal(path, hearing, options)
   await journal.open()
   return journal
 }
@@ -36,11 +42,13 @@ class ThreadJournal implements BackgroundJournal {
   /** What was asked and is not answered yet, in order. */
   private readonly asked = new Map<number, Asked>()
   private readonly onFault: (error: StorageError) => void
+  private readonly onBroken: (error: StorageError) => void
   private lastId = 0
   private broken: StorageError | null = null
 
-  constructor(path: string, onFault: (error: StorageError) => void, options: SqliteJournalOptions) {
+  constructor(path: string, { onFault, onBroken }: Hearing, options: SqliteJournalOptions) {
     this.onFault = onFault
+    this.onBroken = onBroken
     const { port1, port2 } = new MessageChannel()
     const entry = new URL('./journal-thread.ts', import.meta.url).href
     const workerData: JournalThreadData = {
@@ -68,6 +76,7 @@ class ThreadJournal implements BackgroundJournal {
   }
 
   append(entries: readonly NewEntry[]): number {
+    if (this.broken !== null) throw this.broken
     const { sent, placed } = this.pack(entries)
     try {
       return this.wait('append', [sent]) as number
@@ -77,6 +86,7 @@ class ThreadJournal implements BackgroundJournal {
   }
 
   appendSoon(entries: readonly NewEntry[], done: (first: number) => void, failed: (error: StorageError) => void): void {
+    if (this.broken !== null) return failed(this.broken)
     const { sent, placed } = this.pack(entries)
     this.ask('append', [sent], {
       done: (first) => {
@@ -194,7 +204,12 @@ class ThreadJournal implements BackgroundJournal {
 
   /** Whoever still waits hears that nothing more will come. */
   private breakOff(message: string): void {
-    this.broken ??= new StorageError('failed', message)
+    // Closed in order, or broken before.
+    if (this.broken !== null) return
+    this.broken = new StorageError('failed', message)
+    // What still writes must not read the ring that others fill again.
+    void this.worker.terminate()
+    this.onBroken(this.broken)
     const waiting = [...this.asked.values()]
     this.asked.clear()
     for (const asked of waiting) asked.failed(this.broken)

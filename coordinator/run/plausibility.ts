@@ -21,7 +21,10 @@ export function impossible(lease: StartedLease, update: UpdateRequest, updateByt
   }
   if (update.correct > update.examples)
     return refuse('impossible-count', `${update.correct} of ${update.examples} cannot be right`)
-  if (update.lossSum === null) return refuse('non-finite', 'the loss is not finite: the model has diverged')
+  if (update.lossSum === null) {
+    // Of an evaluation it is the answer: the model has diverged.
+    return lease.kind === 'evaluate' ? null : refuse('non-finite', 'the loss is not finite: the model has diverged')
+  }
   if (!(Math.abs(update.lossSum) <= LOSS_MAX * update.examples))
     return refuse('impossible-count', `${update.examples} examples cannot have a loss of ${update.lossSum}`)
   return null

@@ -28,6 +28,8 @@ const FORGET = 0.3
 /** Assumed before the first measurement: a slow phone, so that a first lease is short. */
 const FIRST_EXAMPLES_PER_SECOND = 200
 const FIRST_OVERHEAD_MS = 5_000
+/** Believed at most: a volunteer that claims to have computed in no time must not earn a far deadline. */
+const OVERHEAD_MAX_MS = 60_000
 /** Who waits for work asks again within ten seconds; who did not for so long is not there to work. */
 const IDLE_MS = 30_000
 /** Disconnected volunteers that are remembered, the longest gone forgotten first. */
@@ -108,8 +110,9 @@ export class Roster {
     if (member === undefined || examples === 0) return
     const speed = (1000 * examples) / Math.max(1, computeMs)
     const first = member.examplesPerSecond === null
+    const overhead = Math.min(OVERHEAD_MAX_MS, overheadMs)
     member.examplesPerSecond = first ? speed : (1 - FORGET) * member.examplesPerSecond! + FORGET * speed
-    member.overheadMs = first ? overheadMs : (1 - FORGET) * member.overheadMs + FORGET * overheadMs
+    member.overheadMs = first ? overhead : (1 - FORGET) * member.overheadMs + FORGET * overhead
   }
 
   static speedOf(member: Member): number {

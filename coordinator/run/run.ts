@@ -37,6 +37,12 @@ import { Trust } from './trust.ts'
 const LEASES_PER_VOLUNTEER = 2
 /** Granted beyond what the time box should hold, so that a volunteer that speeds up does not run dry. */
 const GRANT_MARGIN = 1.25
+/** Who sends an update again while the first one is being written hears soon what became of it. */
+const SETTLING_MS = 500
+/** After so many refusals in a row for their numbers, none accepted in between, the newest version is tested. */
+const UNBELIEVABLE_MAX = 64
+/** A lease that is done whole (a portion, an evaluation) is expected to take at most this beyond the time box. */
+const WHOLE_MS = 60_000
 /** How long a volunteer that gets no work is told to wait before it asks again, if nobody calls it earlier. */
 const WAIT_MS = 5_000
 
@@ -76,6 +82,10 @@ export class Run {
   /** Leases whose update is checked and waits for the journal, and how many of them are gradients. */
   private readonly settling = new Set<string>()
   private gradientsSettling = 0
+  /** Updates refused as not finite or too long since the last accepted one: the model may have diverged. */
+  private unbelievable = 0
+  /** The version whose loss was found not to be finite. */
+  private diverged: number | null = null
   /** Progress in units of evaluateEveryEpochs at the last evaluation asked for. */
   private evaluationsAsked = 0
 
@@ -203,7 +213,8 @@ export class Run {
         id: `${this.id}.${this.boot}.${++this.leasesGranted}`,
         volunteer: member.volunteer,
         examples,
-        expectedMs: (work.timeBoxed ? Math.min(work.budgetMs, computeMs) : computeMs) + member.overheadMs,
+        // However slow it says it is: a lease that is done whole is not larger than its time box would be by much.
+        expectedMs: Math.min(work.budgetMs + WHOLE_MS, computeMs) + member.overheadMs,
       },
       now,
     )
@@ -233,6 +244,8 @@ export class Run {
     let lease = this.leases.find(id, volunteer)
     if ('ok' in lease) return lease
     if (lease.state === 'granted') {
+      const over = this.state === 'finished' || this.state === 'failed'
+      if (over && lease.kind === 'gradient') return this.lost(lease, 'run-not-running', `the run is ${this.state}`)
       if (lease.kind === 'evaluate' && this.restartEvaluation()) {
         return refuse('version-gone', 'the version to be tested is not kept any more; the newest one is tested instead')
       }
@@ -272,7 +285,7 @@ export class Run {
         return this.refused(volunteer, wrongLength(this.updateBytes, payload.length))
       }
       sumOfSquares = this.parameters.sumSquares(this.spec.codec.up, payload)
-      const distrusted = this.trust.judge(sumOfSquares, update.minibatches)
+      const distrusted = this.trust.judge(volunteer, sumOfSquares, update.minibatches)
       if (distrusted !== null) {
         this.lost(lease)
         return this.refused(volunteer, distrusted)
@@ -313,11 +326,16 @@ export class Run {
     const computeMs = Math.min(update.computeMs, elapsedMs)
     this.roster.measured(lease.volunteer, update.examples, computeMs, elapsedMs - computeMs)
     if (lease.kind === 'gradient') {
-      this.trust.accepted(sumOfSquares, update.minibatches)
+      this.unbelievable = 0
+      this.trust.accepted(lease.volunteer, sumOfSquares, update.minibatches)
       this.history.epochs.giveBack(split(lease.stretches, update.examples).tail)
     }
     const points = entry === null ? { train: null, test: null } : this.history.fold(entry)
     if (points.test?.version === this.evaluation.version) this.endEvaluation()
+    if (update.lossSum === null) {
+      this.diverged = lease.binding.version
+      this.endEvaluation()
+    }
     this.planEvaluation()
     return { version: this.parameters.version, staleness, ...points }
   }
@@ -392,7 +410,8 @@ export class Run {
     const lease = this.leases.find(update.lease, volunteer)
     if ('ok' in lease) return lease
     if (lease.state === 'granted') return refuse('lease-not-started', `lease ${lease.id} was not started`)
-    if (this.settling.has(lease.id)) return refuse('lease-settled', `lease ${lease.id} is being settled`)
+    if (this.settling.has(lease.id))
+      return refuse('busy', `lease ${lease.id} is on its way to the journal`, SETTLING_MS)
     if (update.version > this.parameters.version) {
       return refuse(
         'version-unknown',
@@ -441,13 +460,23 @@ export class Run {
 
   private refused(volunteer: string, refusal: Refusal): Refusal {
     this.updatesRefused++
+    if (refusal.code === 'non-finite' || refusal.code === 'norm-too-large') {
+      // The coordinator's own volunteer finds out whether the model is still one.
+      const suspect = ++this.unbelievable >= UNBELIEVABLE_MAX && this.state === 'running'
+      if (suspect && this.requestEvaluation()) this.unbelievable = 0
+    }
     const member = this.roster.get(volunteer)
     if (member !== undefined) member.updatesRefused++
     return refusal
   }
 
   private evaluated(update: UpdateRequest, now: number): NewEntry | null {
-    const point = this.evaluation.add(update.lease, { ...update, lossSum: update.lossSum! })
+    if (update.lossSum === null) {
+      const reason = `the model diverged: at version ${update.version} its loss on the test examples is not finite; lower the rate`
+      const failed = this.transition('failed', reason, now)
+      return typeof failed === 'string' ? null : failed
+    }
+    const point = this.evaluation.add(update.lease, { ...update, lossSum: update.lossSum })
     if (point === null) return null
     return { run: this.id, at: now, kind: 'evaluated', data: point, payload: null }
   }
@@ -455,6 +484,7 @@ export class Run {
   /** Asks for an evaluation when the spec says so, and of the last version when training is complete. */
   planEvaluation(): void {
     const lastTested = this.history.series.test.at(-1)?.version
+    if (this.diverged === this.parameters.version) return
     if (this.trained || this.state === 'finished') {
       if (lastTested !== this.parameters.version && this.parameters.version > 0) this.requestEvaluation()
       return

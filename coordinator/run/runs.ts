@@ -103,7 +103,15 @@ export class Runs {
     const { spec, createdAt } = created.data as CreatedData
     const checkpoint = journal.loadCheckpoint(id) ?? undefined
     const run = new Run(id, spec, this.dataset(spec.dataset), boot, createdAt, checkpoint)
-    for (const entry of journal.read(id, checkpoint?.seq ?? 0)) run.history.fold(entry)
+    for (const entry of journal.read(id, checkpoint?.seq ?? 0)) {
+      if (entry.pruned) {
+        throw new StorageError(
+          'damaged',
+          `run ${id} has no checkpoint that reads back, and the updates before it are pruned: restore a copy of the data folder, or move it aside to begin anew`,
+        )
+      }
+      run.history.fold(entry)
+    }
     return run
   }
 
@@ -329,12 +337,16 @@ export class Runs {
     const current = this.runs.get(record.run ?? '')
     const working = (run: Run | undefined) => run?.state === 'running' && !run.trained
     let chosen: Run | undefined
-    if (introduction.trusted) chosen = this.list().find((run) => run.wantsEvaluation) ?? current ?? this.list()[0]
+    if (introduction.trusted) chosen = this.list().findLast((run) => run.wantsEvaluation) ?? current ?? this.list()[0]
     else if (wanted !== undefined) chosen = this.runs.get(wanted)
-    else if (working(current)) chosen = current
     else {
-      const open = this.list().filter(working)
-      chosen = open.sort((a, b) => a.roster.crowd - b.roster.crowd)[0] ?? current ?? this.list()[0]
+      const [emptiest] = this.list()
+        .filter(working)
+        .sort((a, b) => a.roster.crowd - b.roster.crowd)
+      // Somebody who works moves only where that evens the crowds out: a new run gets its share, and nobody wavers.
+      const stays =
+        current !== undefined && working(current) && current.roster.crowd - (emptiest?.roster.crowd ?? 0) <= 1
+      chosen = stays ? current : (emptiest ?? current ?? this.list()[0])
     }
     if (chosen !== undefined && (chosen !== current || chosen.roster.get(volunteer)?.connected !== true)) {
       if (chosen !== current) current?.leave(volunteer, now)

@@ -55,9 +55,10 @@ const memory = {
 }
 journalContract('sqlite', sqlite)
 const inThread = async (path: string): Promise<Journal> => {
-  const journal = await openThreadJournal(path, (error) => {
+  const raise = (error: StorageError) => {
     throw error
-  })
+  }
+  const journal = await openThreadJournal(path, { onFault: raise, onBroken: raise })
   paths.set(journal, path)
   return journal
 }

@@ -24,7 +24,7 @@ describe('a RunSpec', () => {
         pushEvery: 8,
         localRate: null,
         warmStart: 0,
-        maxStaleness: 64,
+        maxStaleness: 1000,
       },
       updateRule: { name: 'adagrad', rate: 0.02, epsilon: 1e-8, initial: 0.1 },
       schedule: { shape: 'constant', final: 0 },

@@ -200,8 +200,20 @@ describe('leases', () => {
     const said = [at.submit('ann', lease, version), at.submit('ann', lease, version)]
     at.runs.commit(at.now)
     said.push(at.submit('ann', lease, version))
-    expect(said.map(codeOf)).toEqual(['accepted', 'lease-settled', 'lease-settled'])
+    expect(said.map(codeOf)).toEqual(['accepted', 'busy', 'lease-settled'])
     expect(at.runs.get('r0')!.history.counts.examples).toBe(4)
+  })
+
+  it('fails when its loss on the test examples is not finite, and says why', () => {
+    const at = desk({ evaluateEveryEpochs: 0.25 })
+    at.hello('ann')
+    at.hello('own', { trusted: true })
+    for (let i = 0; i < 20 && !at.runs.get('r0')!.wantsEvaluation; i++) at.work('ann')
+    expect(at.work('own', { lossSum: null })).toBe('accepted')
+    const run = at.runs.get('r0')!
+    expect(run.detail(at.now)).toMatchObject({ state: 'failed', reason: expect.stringContaining('diverged') })
+    expect(run.wantsEvaluation).toBe(false)
+    expect(run.settled).toBe(true)
   })
 
   it('[E2] frees what a lease did not do', () => {
