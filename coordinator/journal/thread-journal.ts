@@ -68,10 +68,12 @@ class ThreadJournal implements BackgroundJournal {
 
   open(): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.ask('open', [], {
-        done: () => resolve(),
-        failed: (error) => void this.worker.terminate().then(() => reject(error)),
-      })
+      const failed = (error: Error) => {
+        // Refused, not broken: whoever opens hears it, and nobody else.
+        this.broken = storageError(error)
+        void this.worker.terminate().then(() => reject(error))
+      }
+      this.ask('open', [], { done: () => resolve(), failed })
     })
   }
 
