@@ -24,8 +24,8 @@ interface Options {
   json?: boolean
 }
 
+/** Looking for the end so often costs nothing; the volunteers compute in processes of their own. */
 const REFRESH_MS = 250
-/** Polling for the end costs nothing; the volunteers compute in processes of their own. */
 const VOLUNTEER = fileURLToPath(new URL('../client/volunteer/headless.ts', import.meta.url))
 
 const cli = cac('npm run train --')

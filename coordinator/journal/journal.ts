@@ -68,8 +68,10 @@ export interface Journal {
   read(run: string, after: number): IterableIterator<Entry>
   /** The runs that have entries, oldest first. */
   runs(): string[]
-  /** Keeps the two newest checkpoints of the run (those found damaged not counted); a second at one seq replaces it. */
-  /** Takes a copy at once. Nothing durable depends on it but the time that recovery takes. */
+  /**
+   * Keeps the two newest checkpoints of the run (those found damaged not counted); a second at one seq replaces it.
+   * The bytes are taken at once.
+   */
   saveCheckpoint(checkpoint: Checkpoint): void
   /** The newest checkpoint that reads back whole (a damaged one is passed over), or null. */
   loadCheckpoint(run: string): Checkpoint | null

@@ -22,7 +22,7 @@ import { median, type Row, report } from './report.ts'
 const ROUNDS = Number(process.argv[2] ?? 3)
 const LOOP_SECONDS = 15
 /** Updates of each volunteer, the first one aside. */
-const UPDATES = 4
+const UPDATES = 3
 const LEASE_SECONDS = 15
 
 const parsed = parseRunSpec({
