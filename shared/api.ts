@@ -46,6 +46,8 @@ export interface RunDetail {
   seconds: number
   examplesPerSecond: number
   createdAt: string
+  /** Address of the tfjs model on this coordinator; `npm run train --json` gives a path on the disk instead. */
+  modelPath: string
   parameters: number
   volunteers: VolunteerDetail[]
   spec: RunSpec

@@ -43,6 +43,7 @@ export function detailOf(run: Run, now: number): RunDetail {
     seconds,
     examplesPerSecond: seconds === 0 ? 0 : counts.examples / seconds,
     createdAt: new Date(run.createdAt).toISOString(),
+    modelPath: `/api/runs/${run.id}/model.json`,
     parameters: run.parameters.size,
     volunteers: run.roster.details((volunteer) => run.holds(volunteer)),
     spec: run.spec,

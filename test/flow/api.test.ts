@@ -70,6 +70,7 @@ describe('runs', () => {
       seconds: 0,
       examplesPerSecond: 0,
       createdAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/),
+      modelPath: expect.stringMatching(/^\/api\/runs\/r[0-9a-f]{8}\/model\.json$/),
       parameters: 7850,
       volunteers: [],
       spec: parsed.ok && parsed.spec,
