@@ -85,11 +85,18 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     boot: randomBytes(4).toString('hex'),
     listener: {
       work: () => volunteers?.work(),
+      queued: () => commitSoon(),
       event: (event) => events.send(event),
       warn: (message, details) => log.warn(details, message),
     },
   })
-  runs.recover(now())
+  try {
+    runs.recover(now())
+  } catch (error) {
+    // Whoever mends the folder finds it free.
+    journal.close()
+    throw error
+  }
 
   let registry: Registry | null = null
   const app = await openHttp({
@@ -142,7 +149,6 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     identities: new Identities(journal),
     trustKey,
     blobAddress: options.blobAddress ?? null,
-    submitted: commitSoon,
     now,
     log,
   })

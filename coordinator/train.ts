@@ -13,7 +13,10 @@ import { SingleBar } from 'cli-progress'
 import type { RunDetail } from '../shared/api.ts'
 import { parseRunSpec, type RunSpec } from '../shared/run-spec.ts'
 import { layersModel, safetensors } from './journal/export.ts'
+import { StorageError } from './journal/journal.ts'
+import { EXPORTS } from './run/exported.ts'
 import type { Run } from './run/run.ts'
+import type { Runs } from './run/runs.ts'
 import { type RunningServer, startServer } from './server.ts'
 
 interface Options {
@@ -54,7 +57,7 @@ async function train(file: string, options: Options): Promise<void> {
   const started = new Date().toISOString().replace(/[:.]/g, '-')
   const folder = resolve(options.data ?? join('data', `${basename(file, '.json')}-${started}`))
   const server = await startServer({ port: 0, dataFolder: folder })
-  const run = resumeOrCreate(server, spec)
+  const run = await resumeOrCreate(server, spec)
   const volunteers = startVolunteers(server, run, options)
   let stopping = false
   const stop = async () => {
@@ -99,7 +102,7 @@ async function train(file: string, options: Options): Promise<void> {
   })
   bar.stop()
   const detail = run.detail(Date.now())
-  const modelPath = writeModel(run, folder)
+  const modelPath = writeModel(server.runs, run, folder)
   await stop()
   report(detail, modelPath, options.json === true)
   process.exit(detail.state === 'finished' ? 0 : 1)
@@ -119,14 +122,18 @@ function readSpec(file: string): RunSpec {
 }
 
 /** The run of this spec that the folder holds, going on where it was; else a new one. */
-function resumeOrCreate({ runs }: RunningServer, spec: RunSpec): Run {
+async function resumeOrCreate({ runs }: RunningServer, spec: RunSpec): Promise<Run> {
+  const id = `r${Date.now().toString(36)}`
   const found = runs.list().find((run) => isDeepStrictEqual(run.spec, spec) && run.state !== 'failed')
-  if (found !== undefined) {
-    if (found.state === 'paused') runs.move(found, 'running', null, Date.now())
-    console.error(`Going on with run ${found.id} at epoch ${found.detail(Date.now()).epoch.toFixed(2)}.`)
-    return found
-  }
-  return runs.get(runs.create(`r${Date.now().toString(36)}`, spec, Date.now()).run)!
+  const outcome = await new Promise<RunDetail | StorageError | string>((answer) => {
+    if (found === undefined) runs.create(id, spec, Date.now(), answer)
+    else if (found.state === 'paused') runs.move(found, 'running', null, Date.now(), answer)
+    else answer(found.detail(Date.now()))
+  })
+  if (typeof outcome === 'string') fail(outcome)
+  if (outcome instanceof StorageError) throw outcome
+  if (found !== undefined) console.error(`Going on with run ${found.id} at epoch ${outcome.epoch.toFixed(2)}.`)
+  return runs.get(outcome.run)!
 }
 
 function startVolunteers(server: RunningServer, run: Run, { volunteers, pace, backend }: Options): ChildProcess[] {
@@ -152,15 +159,18 @@ function shown({ epoch, epochs, trainLoss, testAccuracy, examplesPerSecond }: Ru
   }
 }
 
-function writeModel(run: Run, folder: string): string {
+/** Every part of the run that can be taken away, each as tfjs reads it and as safetensors. */
+function writeModel(runs: Runs, run: Run, folder: string): string {
   const target = join(folder, 'model')
   mkdirSync(target, { recursive: true })
-  const { topology, layout } = run.model
-  const parameters = run.parameters.snapshot()
-  const { json, weights } = layersModel(topology, layout, parameters)
-  writeFileSync(join(target, 'model.json'), json)
-  writeFileSync(join(target, 'model.weights.bin'), weights)
-  writeFileSync(join(target, 'model.safetensors'), safetensors(layout, parameters))
+  for (const name of EXPORTS) {
+    const part = runs.exported(run, name)
+    if (part === null) continue
+    const { json, weights } = layersModel(part.topology, part.layout, part.parameters, `${name}.weights.bin`)
+    writeFileSync(join(target, `${name}.json`), json)
+    writeFileSync(join(target, `${name}.weights.bin`), weights)
+    writeFileSync(join(target, `${name}.safetensors`), safetensors(part.layout, part.parameters))
+  }
   return join(target, 'model.json')
 }
 

@@ -23,14 +23,19 @@ export interface RunDetail {
   state: RunState
   /** Why it is paused or failed, where that was not the operator's doing. */
   reason: string | null
-  /** The phase of the run; `train` where there is one only. */
+  /** The phase of the run; `train` where there is one only. `stages` are all, in order, with their planned epochs. */
   stage: string
-  /** Passes over the training examples so far, with fraction: 2.37. */
+  stages: { name: string; epochs: number }[]
+  /** Of the stage: passes over the training examples so far, with fraction (2.37), or iterations. */
   epoch: number
-  /** Passes planned. */
+  /** Passes, or iterations, planned. */
   epochs: number
+  /** null where nothing is classified. */
   testAccuracy: number | null
+  /** Of the last test: cross-entropy, or an RBM's reconstruction error. */
   testLoss: number | null
+  /** Squared error (autoencoder) or free energy (RBM). */
+  testMeasure: number | null
   /** Mean loss of the examples of the last few updates. */
   trainLoss: number | null
   versions: number
@@ -87,12 +92,32 @@ export interface TestPoint {
   examples: number
   epoch: number
   version: number
+  /** The run's stage it belongs to. */
+  stage: string
   loss: number
+  /** 0 where nothing is classified. */
   accuracy: number
+  /** Mean of the objective's second measure: squared error (autoencoder), free energy (RBM); null where there is none. */
+  measure: number | null
+  /** Of an RBM, the mean free energy of as many training examples: their difference is the gap that tells over-fitting. */
+  trainMeasure: number | null
+}
+
+/** One iteration of gradient-descent or sandblaster. */
+export interface IterationPoint {
+  iteration: number
+  /** Mean loss with regularisation, before the step. */
+  loss: number
+  /** ‖gradient‖, the length of the step taken, and passes over the examples that it took; where they are known. */
+  gradientNorm?: number
+  step?: number
+  passes?: number
 }
 
 export interface RunMetrics {
   run: string
+  /** Of strategies that iterate. */
+  iterations: IterationPoint[]
   train: TrainPoint[]
   test: TestPoint[]
 }

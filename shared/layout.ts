@@ -6,8 +6,16 @@
  */
 import { Random, Stream } from './random.ts'
 
-/** How a tensor is first filled: U(-limit, limit), or zeros. */
-export type Initializer = { kind: 'zeros' } | { kind: 'uniform'; limit: number }
+/** How a tensor is first filled. */
+export type Initializer =
+  | { kind: 'zeros' }
+  /**
+   * U(-limit, limit). A convolution's kernel [height, width, inputs, filters] may have a table of `connections`: for each
+   * filter the input maps that it reads. What is outside the table is zero, and the trainer keeps it so.
+   */
+  | { kind: 'uniform'; limit: number; connections?: readonly (readonly number[])[] }
+  /** N(0, sd²) */
+  | { kind: 'normal'; sd: number }
 
 export interface Slot {
   /** As tfjs names it: `layer/kernel`, `layer/bias`. */
@@ -61,11 +69,31 @@ export function ranges(size: number): Range[] {
 export function initialParameters(of: Layout, seed: number): Float32Array {
   const parameters = new Float32Array(of.size)
   of.slots.forEach((slot, index) => {
-    if (slot.init.kind !== 'uniform') return
+    const { init } = slot
+    if (init.kind === 'zeros') return
     const random = new Random(seed, Stream.parameters, index)
     for (let i = 0; i < slot.size; i++) {
-      parameters[slot.offset + i] = (2 * random.uniform(i) - 1) * slot.init.limit
+      if (!isConnected(slot, i)) continue
+      parameters[slot.offset + i] =
+        init.kind === 'normal' ? init.sd * random.normal(i) : (2 * random.uniform(i) - 1) * init.limit
     }
   })
   return parameters
+}
+
+/** Parameters that training moves: all but those that a table of connections keeps at zero. */
+export function movableSize(of: Layout): number {
+  let size = of.size
+  for (const slot of of.slots) {
+    if (slot.init.kind !== 'uniform' || slot.init.connections === undefined) continue
+    for (let i = 0; i < slot.size; i++) if (!isConnected(slot, i)) size--
+  }
+  return size
+}
+
+/** Whether the slot's `i`-th element is in its table of connections; true where there is none. */
+function isConnected({ init, shape }: Slot, i: number): boolean {
+  if (init.kind !== 'uniform' || init.connections === undefined) return true
+  const [inputs, filters] = shape.slice(-2)
+  return init.connections[i % filters].includes(Math.floor(i / filters) % inputs)
 }

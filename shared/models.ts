@@ -1,172 +1,164 @@
 /**
- * Model templates as tfjs LayersModel JSON, and the layout of any sequential model.
- *
- * A template makes only the topology; the layout is read off the topology, so the two cannot disagree. Every
- * classifier ends in an Activation layer `softmax` of its own: a volunteer trains on the logits below it (stable
- * cross-entropy), a downloaded model predicts probabilities.
+ * What is trained: a topology, the layout of its parameters, and what is minimised, built of a RunSpec's template for a
+ * dataset's shape. Every classifier ends in an Activation layer `softmax` of its own: a volunteer trains on the logits
+ * below it (stable cross-entropy), a downloaded model predicts probabilities; an autoencoder likewise with `sigmoid`.
  */
-import { type Initializer, type Layout, layout } from './layout.ts'
+import { type Layout, layout } from './layout.ts'
+import type { ContrastiveSpec, ModelSpec } from './run-spec.ts'
+import { bitmapOutputs, dense, flatten, frozen, layersOf, normal } from './templates.ts'
+import { fixedLayoutOf, layoutOf, sequential, type Topology } from './topology.ts'
 
-export interface LayerConfig {
-  name: string
-  [option: string]: unknown
-}
-export interface Layer {
-  class_name: string
-  config: LayerConfig
-}
-/** What `tf.loadLayersModel` reads as `modelTopology`. */
-export interface Topology {
-  class_name: 'Sequential'
-  config: { name: string; layers: Layer[] }
-  keras_version: string
-  backend: string
-}
+export type { Layer, LayerConfig, Topology } from './topology.ts'
+export { layoutOf } from './topology.ts'
 
 export const ACTIVATIONS = ['relu', 'tanh', 'sigmoid', 'elu'] as const
 export type ActivationName = (typeof ACTIVATIONS)[number]
 
-/** The model part of a RunSpec. */
-export type ModelSpec =
-  | { template: 'softmax' }
-  | { template: 'mlp'; hidden: number[]; activation: ActivationName }
-  | { template: 'lenet'; activation: ActivationName }
+/** What is minimised. Each objective has a loss, and some a second measure that is summed beside it. */
+export type Objective =
+  /** Softmax cross-entropy of the label, nats; counts hits. The topology ends in an Activation layer softmax. */
+  | { kind: 'classify' }
+  /**
+   * Cross-entropy of the output against the input itself, summed over its elements; measure: squared error Σ(x − x̂)².
+   * The topology ends in an Activation layer sigmoid.
+   */
+  | { kind: 'reconstruct' }
+  /**
+   * Contrastive divergence CD-k (Hinton 2002) of the RBM whose weights are the topology's last Dense layer, kernel
+   * [visible, hidden], with a further slot `<layer>/visible_bias` in the layout; the layers below it are fixed. Loss: the
+   * reconstruction error Σ(v − v₁)². Measure: the free energy F(v). `persistent`: PCD, chains that go on from
+   * step to step on the volunteer. `hidden`: sigmoid (binary) units, or gaussian ones of unit variance.
+   */
+  | { kind: 'contrastive'; steps: number; persistent: boolean; hidden: 'sigmoid' | 'gaussian' }
 
-/** A model, and as JSON the model blob that a lease names. */
+/** Random changes of every training example, drawn on the volunteer from the example's key. */
+export interface Augmentation {
+  /** At most so many pixels each way. */
+  readonly shift: number
+  /** At most so many degrees each way. */
+  readonly rotate: number
+  /** Scaled by 1 ± so much. */
+  readonly zoom: number
+  /** Mirrored left to right half of the time. */
+  readonly flip: boolean
+}
+
+/** Parameters that are not trained: those of the topology's layers with `trainable: false`, flat, in their order. */
+export interface Fixed {
+  readonly layout: Layout
+  readonly values: Float32Array
+}
+
 export interface Model {
   readonly topology: Topology
+  /** Of the trained parameters. */
   readonly layout: Layout
+  readonly fixed: Fixed | null
   /** One example's shape, without the batch: [28, 28, 1]. */
+  readonly inputShape: readonly number[]
+  readonly classes: number
+  readonly objective: Objective
+  readonly augment: Augmentation | null
+}
+
+/** The blob that a lease names: the model as JSON, its fixed parameters as a blob of their own (f32, little endian). */
+export type ModelBlob = Omit<Model, 'fixed'> & {
+  readonly fixed: { readonly hash: string; readonly layout: Layout } | null
+}
+
+/** What a model must fit: one example's shape, and the number of classes. */
+export interface Shape {
   readonly inputShape: readonly number[]
   readonly classes: number
 }
 
-const dense = (name: string, units: number, activation = 'linear'): Layer => ({
-  class_name: 'Dense',
-  config: { name, trainable: true, units, activation, use_bias: true, ...INITIALIZERS },
-})
-const conv2d = (name: string, filters: number, kernelSize: number, padding: string, activation: string): Layer => ({
-  class_name: 'Conv2D',
-  config: {
-    name,
-    trainable: true,
-    filters,
-    kernel_size: [kernelSize, kernelSize],
-    strides: [1, 1],
-    padding,
-    data_format: 'channels_last',
-    dilation_rate: [1, 1],
-    activation,
-    use_bias: true,
-    ...INITIALIZERS,
-  },
-})
-const maxPool = (name: string): Layer => ({
-  class_name: 'MaxPooling2D',
-  config: { name, trainable: true, pool_size: [2, 2], strides: [2, 2], padding: 'valid', data_format: 'channels_last' },
-})
-const flatten = (name: string): Layer => ({ class_name: 'Flatten', config: { name, trainable: true } })
-const softmax = (): Layer => ({
-  class_name: 'Activation',
-  config: { name: 'softmax', trainable: true, activation: 'softmax' },
-})
-
-const INITIALIZERS = {
-  kernel_initializer: { class_name: 'GlorotUniform', config: {} },
-  bias_initializer: { class_name: 'Zeros', config: {} },
+/**
+ * Builds the network of a RunSpec, to be trained as a whole: a classifier, or an autoencoder. Of template rbm it is the
+ * up-pass of the whole stack, which only measures and exports use: its layers are trained one by one (`buildRbm`).
+ * Throws where it does not fit, saying which layer and why.
+ */
+export function buildModel(spec: ModelSpec, shape: Shape, augment: Augmentation | null): Model {
+  const { inputShape, classes } = shape
+  const topology = sequential(spec.template, layersOf(spec, shape), inputShape)
+  const fixed = fixedLayoutOf(topology)
+  return {
+    topology,
+    layout: layoutOf(topology),
+    // Classic LeNet-5's outputs: the one template with fixed parameters.
+    fixed: fixed && { layout: fixed, values: bitmapOutputs(classes) },
+    inputShape,
+    classes,
+    objective: objectiveOf(spec),
+    augment,
+  }
 }
 
-function layersOf(spec: ModelSpec, classes: number): Layer[] {
+function objectiveOf(spec: ModelSpec): Objective {
   switch (spec.template) {
-    case 'softmax':
-      return [flatten('flatten'), dense('output', classes), softmax()]
-    case 'mlp':
-      return [
-        flatten('flatten'),
-        ...spec.hidden.map((units, i) => dense(`hidden_${i + 1}`, units, spec.activation)),
-        dense('output', classes),
-        softmax(),
-      ]
-    // LeNet-5 in its modern form: 61,706 parameters for 28×28×1 and 10 classes (ALGORITHMS §5).
-    case 'lenet':
-      return [
-        conv2d('conv_1', 6, 5, 'same', spec.activation),
-        maxPool('pool_1'),
-        conv2d('conv_2', 16, 5, 'valid', spec.activation),
-        maxPool('pool_2'),
-        flatten('flatten'),
-        dense('dense_1', 120, spec.activation),
-        dense('dense_2', 84, spec.activation),
-        dense('output', classes),
-        softmax(),
-      ]
+    case 'autoencoder':
+      return { kind: 'reconstruct' }
+    case 'rbm':
+      return { kind: 'contrastive', steps: 1, persistent: false, hidden: spec.code }
+    default:
+      return { kind: 'classify' }
   }
 }
 
-/** Builds the model of a RunSpec for a dataset's example shape and number of classes. */
-export function buildModel(spec: ModelSpec, inputShape: readonly number[], classes: number): Model {
-  const layers = layersOf(spec, classes)
-  layers[0].config.batch_input_shape = [null, ...inputShape]
-  const topology: Topology = {
-    class_name: 'Sequential',
-    config: { name: spec.template, layers },
-    keras_version: 'tfjs-layers 4.22.0',
-    backend: 'tensor_flow.js',
+export interface RbmLayer {
+  readonly units: number
+  readonly hidden: 'sigmoid' | 'gaussian'
+}
+
+/** Hidden layers that are trained as RBMs, from below; [] where the model has none. */
+export function rbmLayers(spec: ModelSpec): RbmLayer[] {
+  const stack = (hidden: readonly number[], top: RbmLayer['hidden']): RbmLayer[] =>
+    hidden.map((units, i) => ({ units, hidden: i === hidden.length - 1 ? top : 'sigmoid' }))
+  switch (spec.template) {
+    case 'mlp':
+      return stack(spec.hidden, 'sigmoid')
+    case 'autoencoder':
+      return stack(spec.hidden, 'gaussian')
+    case 'rbm':
+      return stack(spec.hidden, spec.code)
+    default:
+      return []
   }
-  return { topology, layout: layoutOf(topology), inputShape, classes }
 }
 
 /**
- * Reads the parameter layout off a sequential topology, tensors in tfjs' own order (layer by layer, kernel before
- * bias), with Glorot-uniform kernels (Glorot & Bengio 2010: limit √(6/(fanIn+fanOut))) and zero biases.
- * Throws where a layer is not known or a shape does not fit.
+ * The `layer`-th RBM (from 0) of the stack, on the fixed layers below it: `lower` is their parameters (kernel, bias, …),
+ * flat, null for the first. Its layout: rbm_<n>/kernel [visible, hidden], /bias [hidden], /visible_bias [visible];
+ * weights begin at N(0, initial²), biases at zero (rbm.m, ALGORITHMS §2.2).
  */
-export function layoutOf(topology: Topology): Layout {
-  const tensors: { name: string; shape: number[]; init: Initializer }[] = []
-  const affine = (name: string, kernel: number[], receptive: number) => {
-    const fanIn = kernel[kernel.length - 2] * receptive
-    const fanOut = kernel[kernel.length - 1] * receptive
-    tensors.push({
-      name: `${name}/kernel`,
-      shape: kernel,
-      init: { kind: 'uniform', limit: Math.sqrt(6 / (fanIn + fanOut)) },
-    })
-    tensors.push({ name: `${name}/bias`, shape: [kernel[kernel.length - 1]], init: { kind: 'zeros' } })
+export function buildRbm(
+  spec: ModelSpec,
+  layer: number,
+  { inputShape, classes }: Shape,
+  lower: Float32Array | null,
+  { steps, persistent, initial }: ContrastiveSpec,
+): Model {
+  const stack = rbmLayers(spec)
+  if (!Number.isInteger(layer) || layer < 0 || layer >= stack.length) {
+    throw new Error(`invariant: template ${spec.template} has RBMs 0 to ${stack.length - 1}, not ${layer}`)
   }
-  let shape = (topology.config.layers[0].config.batch_input_shape as (number | null)[]).slice(1) as number[]
-  for (const { class_name, config } of topology.config.layers) {
-    switch (class_name) {
-      case 'Flatten':
-        shape = [shape.reduce((product, dimension) => product * dimension, 1)]
-        break
-      case 'Dense': {
-        const units = config.units as number
-        affine(config.name, [shape[0], units], 1)
-        shape = [units]
-        break
-      }
-      case 'Conv2D': {
-        const [height, width] = config.kernel_size as number[]
-        const filters = config.filters as number
-        affine(config.name, [height, width, shape[2], filters], height * width)
-        shape =
-          config.padding === 'same'
-            ? [shape[0], shape[1], filters]
-            : [shape[0] - height + 1, shape[1] - width + 1, filters]
-        break
-      }
-      case 'MaxPooling2D':
-        shape = [Math.floor(shape[0] / 2), Math.floor(shape[1] / 2), shape[2]]
-        break
-      case 'Activation':
-      case 'Dropout':
-        break
-      default:
-        throw new Error(`invariant: no layout rule for layer ${class_name}`)
-    }
-    if (shape.some((dimension) => !(dimension >= 1))) {
-      throw new Error(`layer ${config.name} leaves shape [${shape}]: the input is too small for it`)
-    }
+  const { units, hidden } = stack[layer]
+  const below = stack.slice(0, layer).map(({ units }, i) => frozen(dense(`rbm_${i + 1}`, units, 'sigmoid')))
+  const name = `rbm_${layer + 1}`
+  const top = dense(name, units, hidden === 'gaussian' ? 'linear' : 'sigmoid', { kernel_initializer: normal(initial) })
+  const topology = sequential(name, [...flatten(inputShape), ...below, top], inputShape)
+  const fixed = fixedLayoutOf(topology)
+  if ((fixed?.size ?? 0) !== (lower?.length ?? 0)) {
+    throw new Error(`invariant: below RBM ${layer} lie ${fixed?.size ?? 0} parameters, not ${lower?.length ?? 0}`)
   }
-  return layout(tensors)
+  const { slots } = layoutOf(topology)
+  const visible = slots[0].shape[0]
+  return {
+    topology,
+    layout: layout([...slots, { name: `${name}/visible_bias`, shape: [visible], init: { kind: 'zeros' } }]),
+    fixed: fixed && lower && { layout: fixed, values: lower },
+    inputShape,
+    classes,
+    objective: { kind: 'contrastive', steps, persistent, hidden },
+    augment: null,
+  }
 }

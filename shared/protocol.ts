@@ -134,11 +134,13 @@ export const updateRequest = z.strictObject({
   examples: natural,
   /** Sum of the examples' losses, before each step (nats); null, as JSON writes a NaN, where the model diverged. */
   lossSum: z.number().nullable(),
-  /** Examples classified right. */
+  /** Examples classified right; 0 where nothing is classified. */
   correct: natural,
+  /** Sum of the objective's second measure (models.ts, Objective), where it has one. */
+  measureSum: z.number().nullish(),
   /** Time spent computing, milliseconds. */
   computeMs: z.number().min(0),
-  /** Bytes of the encoded vector; 0 in an evaluation. */
+  /** Bytes of the encoded vector; of a classifier's evaluation, those of its outcomes: a class and an f32 loss an example. */
   size: natural,
   /** The encoded vector itself, when it fits in one chunk. */
   payload: bytes.optional(),
@@ -176,12 +178,26 @@ export type Segment = z.infer<typeof segment>
 export const lease = z.object({
   id,
   run: id,
-  /** `gradient`: accrue minibatch gradients; `evaluate`: loss and accuracy on the examples, in storage order. */
+  /** Of which stage of the run. */
+  stage: natural,
+  /** `gradient`: accrue minibatch gradients; `evaluate`: the objective's sums over the examples. */
   kind: z.enum(['gradient', 'evaluate']),
-  /** The blob that describes the model: JSON of {topology, layout, inputShape, classes}. */
+  /** The blob that describes the model: JSON of a `ModelBlob` (models.ts). */
   model: hash,
-  /** The run's seed; the order of a segment's examples is Random(seed, Stream.shuffle, epoch, shardIndex). */
+  /**
+   * The run's seed. The order of a segment's examples is that of Random(seed, Stream.shuffle, epoch, shardIndex) where
+   * `shuffled`, else as stored; an example's draw key is Random(seed, Stream.lease, stage, epoch, shardIndex, its place in
+   * the shard as stored).
+   */
   seed: natural,
+  shuffled: z.boolean(),
+  /**
+   * Of the examples only a Bernoulli sample is taken: those for which Random(seed, Stream.sample, epoch,
+   * shardIndex).uniform(place in the shard as stored) is below this; 1 takes all. The update counts what was taken.
+   */
+  fraction: z.number().gt(0).max(1),
+  /** What a minibatch's gradient is multiplied by before it is accrued: 1 (`mean`), or its number of examples (`sum`). */
+  reduce: z.enum(['mean', 'sum']),
   batchSize: z.int().min(1),
   /** The examples, in order. */
   segments: z.array(segment).min(1),

@@ -8,12 +8,25 @@
  */
 
 /** What a draw is for: the first step of every path, so two uses never share numbers. */
-export const Stream = { parameters: 1, shardOrder: 2, shuffle: 3, lease: 4, dropout: 5, sample: 6, augment: 7 } as const
+export const Stream = {
+  parameters: 1,
+  shardOrder: 2,
+  shuffle: 3,
+  lease: 4,
+  dropout: 5,
+  sample: 6,
+  augment: 7,
+  gibbs: 8,
+} as const
 
 const M0 = 0xd2511f53
 const M1 = 0xcd9e8d57
 const W0 = 0x9e3779b9
 const W1 = 0xbb67ae85
+
+/** Where a path's steps are counted, apart from draws, whose upper counter is zero: "crow", "dgrd". */
+const PATH0 = 0x63726f77
+const PATH1 = 0x64677264
 
 /** High 32 bits of the unsigned product a·b. */
 function mulHigh(a: number, b: number): number {
@@ -63,22 +76,33 @@ export function philox(
 }
 
 export class Random {
-  private readonly key0: number
-  private readonly key1: number
+  readonly key0: number
+  readonly key1: number
+  /** Steps of the path that led here. */
+  private readonly depth: number
   private readonly block = new Uint32Array(4)
   private blockIndex = -1
 
-  /** `seed` is an integer in [0, 2^53); every element of `path` an integer in [0, 2^32). */
-  constructor(seed: number, ...path: number[]) {
-    let key0 = seed >>> 0
-    let key1 = Math.floor(seed / 0x100000000) >>> 0
+  /** `seed` is an integer in [0, 2^53), or a generator to go on from; every element of `path` an integer in [0, 2^32). */
+  constructor(seed: number | { readonly key0: number; readonly key1: number }, ...path: number[]) {
+    let key0 = typeof seed === 'number' ? seed >>> 0 : seed.key0
+    let key1 = typeof seed === 'number' ? Math.floor(seed / 0x100000000) >>> 0 : seed.key1
     for (let depth = 0; depth < path.length; depth++) {
-      philox(this.block, path[depth], depth, 0x63726f77, 0x64677264, key0, key1)
+      philox(this.block, path[depth], depth, PATH0, PATH1, key0, key1)
       key0 = this.block[0]
       key1 = this.block[1]
     }
     this.key0 = key0
     this.key1 = key1
+    this.depth = path.length
+  }
+
+  /** Writes key0 and key1 of the generator whose path goes one `step` further into `keys`, from `at` on. */
+  branch(step: number, keys: Uint32Array, at: number): void {
+    philox(this.block, step, this.depth, PATH0, PATH1, this.key0, this.key1)
+    keys[at] = this.block[0]
+    keys[at + 1] = this.block[1]
+    this.blockIndex = -1
   }
 
   /** The index-th draw, uniform over [0, 2^32). */

@@ -3,160 +3,202 @@
  * what cannot work, naming the field and what was expected.
  */
 import { z } from 'zod'
-import { ACTIVATIONS, buildModel } from './models.ts'
+import { contradictions } from './contradictions.ts'
+import { ACTIVATIONS } from './models.ts'
+import { problem } from './spec-problem.ts'
+import { strategy, updateRule } from './strategy-spec.ts'
+
+export { PARAMETERS_MAX } from './contradictions.ts'
+export type {
+  DownpourSpec,
+  GradientDescentSpec,
+  PolicySpec,
+  SandblasterSpec,
+  StrategySpec,
+  SynchronousSpec,
+  UpdateRuleSpec,
+} from './strategy-spec.ts'
 
 export const CODECS = ['f32', 'f16', 'int8'] as const
 export type CodecName = (typeof CODECS)[number]
 
-export const DATASETS = ['mnist'] as const
-export type DatasetName = (typeof DATASETS)[number]
-
-/** One example's shape and the number of classes, by dataset: what a model must fit. */
-const SHAPES: Record<DatasetName, { inputShape: number[]; classes: number }> = {
-  mnist: { inputShape: [28, 28, 1], classes: 10 },
-}
-/** Floats of the largest model that is taken: 256 MB, several times over with its optimizer's state and versions. */
-export const PARAMETERS_MAX = 1 << 26
-
 const positive = z.number().positive()
 const count = z.int().min(1)
-const activation = z.enum(ACTIVATIONS).default('relu')
+const share = z.number().min(0).lt(1)
+
+/** What of a dataset is used. */
+const use = {
+  /** Use only the first so many training / test examples; all when absent. */
+  train: count.optional(),
+  test: count.optional(),
+  /** Keep the last so many training examples out and test on them instead: to choose settings without the test set. */
+  validate: count.optional(),
+}
+const dataset = z.discriminatedUnion('name', [
+  z.strictObject({ name: z.literal('mnist'), ...use }),
+  /** IDX files, gzip-compressed or not, as Debian's package dataset-fashion-mnist installs them. */
+  z.strictObject({
+    name: z.literal('fashion-mnist'),
+    folder: z.string().min(1).default('/usr/share/datasets/fashion-mnist'),
+    ...use,
+  }),
+  /** Any IDX files of unsigned bytes on the coordinator's machine, gzip-compressed or not. */
+  z.strictObject({
+    name: z.literal('idx'),
+    trainInputs: z.string().min(1),
+    testInputs: z.string().min(1),
+    /** One class index an example; only what classifies needs them. */
+    trainLabels: z.string().min(1).optional(),
+    testLabels: z.string().min(1).optional(),
+    ...use,
+  }),
+])
+
+const activation = z.enum(ACTIVATIONS)
+const units = z.int().min(1).max(16384)
+const hidden = z.array(units).min(1).max(16)
 
 const model = z.discriminatedUnion('template', [
   z.strictObject({ template: z.literal('softmax') }),
+  /** Dense layers. `initializer` spark: U(-2.4, 2.4)/fanIn for weights and biases (MultilayerPerceptronClassifier). */
   z.strictObject({
     template: z.literal('mlp'),
-    hidden: z.array(z.int().min(1).max(16384)).min(1).max(16).default([256, 128]),
-    activation,
+    hidden: hidden.default([256, 128]),
+    activation: activation.default('relu'),
+    initializer: z.enum(['glorot', 'spark']).default('glorot'),
+    /** Shares of the inputs and of each hidden layer's outputs that are dropped (Srivastava et al. 2014). */
+    dropout: z.strictObject({ input: share.default(0), hidden: share.default(0) }).prefault({}),
   }),
-  z.strictObject({ template: z.literal('lenet'), activation }),
+  /** LeNet-5 (LeCun et al. 1998): `classic` with trainable subsampling, C3's table and RBF outputs, or `modern`. */
+  z.strictObject({
+    template: z.literal('lenet'),
+    form: z.enum(['modern', 'classic']).default('modern'),
+    /** When absent relu; the classic form is tanh throughout. */
+    activation: activation.optional(),
+  }),
+  /** Blocks of two 3×3 convolutions and a pool, then dense layers; no batch normalisation (ALGORITHMS §5). */
+  z.strictObject({
+    template: z.literal('cnn'),
+    filters: z.array(units).min(1).max(4).default([32, 64]),
+    dense: z.array(units).max(4).default([256]),
+    activation: activation.default('relu'),
+    dropout: z.strictObject({ pool: share.default(0.25), dense: share.default(0.5) }).prefault({}),
+  }),
+  /** A stack of restricted Boltzmann machines, each trained on the hidden probabilities of the one below. */
+  z.strictObject({
+    template: z.literal('rbm'),
+    hidden,
+    /** Units of the top layer: binary, or gaussian with unit variance. */
+    code: z.enum(['sigmoid', 'gaussian']).default('sigmoid'),
+  }),
+  /** Encoder of these layers, the last one linear, and its mirror image (Hinton & Salakhutdinov 2006). */
+  z.strictObject({ template: z.literal('autoencoder'), hidden: hidden.default([1000, 500, 250, 30]) }),
 ])
 
-/** How the server's rate moves over the run's planned examples: from `rate` to `rate·final`. */
+/** How the server's rate moves over the stage's planned examples: from `rate` to `rate·final`. */
 const schedule = z.strictObject({
   shape: z.enum(['constant', 'linear', 'cosine']).default('constant'),
   final: z.number().min(0).max(1).default(0),
+  /** The first share of the examples, over which the rate stays as it is. */
+  hold: share.default(0),
 })
 
-const updateRule = z.discriminatedUnion('name', [
-  z.strictObject({ name: z.literal('sgd'), rate: positive.default(0.1) }),
-  z.strictObject({
-    name: z.literal('momentum'),
-    rate: positive.default(0.02),
-    momentum: z.number().min(0).lt(1).default(0.9),
-  }),
-  /** γ of DistBelief §4.1; `initial` starts every sum of squares, so the first step does not move γ in every coordinate. */
-  z.strictObject({
-    name: z.literal('adagrad'),
-    rate: positive.default(0.02),
-    epsilon: positive.default(1e-8),
-    initial: z.number().min(0).default(0.1),
-  }),
-  z.strictObject({
-    name: z.literal('adam'),
-    rate: positive.default(0.001),
-    beta1: z.number().min(0).lt(1).default(0.9),
-    beta2: z.number().min(0).lt(1).default(0.999),
-    epsilon: positive.default(1e-8),
-    /** Decoupled weight decay (AdamW, Loshchilov & Hutter 2019); 0 is Adam. */
-    weightDecay: z.number().min(0).default(0),
-  }),
-])
+/** Contrastive divergence (Hinton 2002; PCD: Tieleman 2008). */
+const contrastive = z.strictObject({
+  /** k of CD-k. */
+  steps: z.int().min(1).max(1000).default(1),
+  /** PCD: chains that go on from step to step; without, they begin at the data. */
+  persistent: z.boolean().default(false),
+  /** Standard deviation of the first weights. */
+  initial: positive.default(0.1),
+})
 
-const strategy = z.discriminatedUnion('name', [
-  /** Downpour SGD (Dean et al. 2012, §4.1 and appendix Alg. 1.1). */
-  z.strictObject({
-    name: z.literal('downpour'),
-    batchSize: z.int().min(1).max(8192).default(64),
-    /** n_push: minibatches whose gradients accrue before a push. A lease is at most this many. */
-    pushEvery: z.int().min(1).max(10000).default(8),
-    /** n_fetch: minibatches between fetches of the parameters; a whole multiple of pushEvery. */
-    fetchEvery: z.int().min(1).max(10000).optional(),
-    /** α of the replica's own steps between fetches; null follows the server's current rate (rule sgd) or is 0. */
-    localRate: z.number().min(0).nullable().default(null),
-    /** Updates folded from one volunteer alone before the others are released by doubling (1, 2, 4, …). */
-    warmStart: z.int().min(0).default(0),
-    /** An update whose base version is older than this many versions is refused. */
-    maxStaleness: z.int().min(0).default(1000),
-  }),
-  /** Synchronous minibatch SGD: portions of one batch at one version, summed in order. */
-  z.strictObject({
-    name: z.literal('synchronous'),
-    batchSize: z.int().min(1).max(65536).default(256),
-    /** Examples in one lease; the last portion of a batch may be shorter. */
-    portionSize: z.int().min(1).max(65536).default(64),
-  }),
-])
+const codec = z.strictObject({ up: z.enum(CODECS).default('int8'), down: z.enum(['f32', 'f16']).default('f32') })
 
-const runSpec = z
-  .strictObject({
-    name: z.string().min(1).max(120).default('Untitled run'),
-    dataset: z.strictObject({
-      name: z.enum(DATASETS),
-      /** Use only the first so many training / test examples; all when absent. */
-      train: count.optional(),
-      test: count.optional(),
-    }),
-    model,
-    strategy: strategy.prefault({ name: 'downpour' }),
-    updateRule: updateRule.prefault({ name: 'adagrad' }),
-    schedule: schedule.prefault({}),
-    /** `up` for updates, `down` for parameters. */
-    codec: z
-      .strictObject({ up: z.enum(CODECS).default('int8'), down: z.enum(['f32', 'f16']).default('f32') })
-      .prefault({}),
-    stop: z.strictObject({
-      /** Passes over the training examples. */
-      epochs: z.int().min(1).max(100000),
-      /** Stop earlier when the evaluated test accuracy (0..1) reaches this. */
-      accuracy: z.number().gt(0).max(1).optional(),
-    }),
-    /** Evaluate on the test examples every so many epochs, and at the end; 0 only at the end. */
-    evaluateEveryEpochs: z.number().min(0).default(1),
-    /** The time box of one lease on the volunteer that gets it, in seconds of compute. */
-    leaseSeconds: z.number().min(0.05).max(600).default(15),
-    /** Accepted updates between checkpoints, at most. */
-    checkpointEvery: count.default(1000),
-    /** What the journal keeps: every update's bytes, or those since the last checkpoints. */
-    journal: z.enum(['everything', 'since-checkpoint']).default('since-checkpoint'),
-    seed: z.int().min(0).default(1),
-  })
-  .superRefine((spec, context) => {
-    const { strategy } = spec
-    if (
-      strategy.name === 'downpour' &&
-      strategy.fetchEvery !== undefined &&
-      strategy.fetchEvery % strategy.pushEvery !== 0
-    ) {
-      context.addIssue({
-        code: 'custom',
-        path: ['strategy', 'fetchEvery'],
-        message: `expected a whole multiple of pushEvery (${strategy.pushEvery}), got ${strategy.fetchEvery}`,
-      })
-    }
-    if (strategy.name === 'synchronous' && strategy.portionSize > strategy.batchSize) {
-      context.addIssue({
-        code: 'custom',
-        path: ['strategy', 'portionSize'],
-        message: `expected at most batchSize (${strategy.batchSize}), got ${strategy.portionSize}`,
-      })
-    }
-    const { inputShape, classes } = SHAPES[spec.dataset.name]
-    const { size } = buildModel(spec.model, inputShape, classes).layout
-    if (size > PARAMETERS_MAX) {
-      context.addIssue({
-        code: 'custom',
-        path: ['model'],
-        message: `expected a model of at most ${PARAMETERS_MAX} parameters, got ${size}`,
-      })
-    }
-  })
+/** The published schedule of rbm.m, but for `epochs`, of which the deep autoencoder's script has 10 and the classifier's 50. */
+const RBM_STRATEGY = { name: 'synchronous', batchSize: 100, portionSize: 100 } as const
+const RBM_RULE = { name: 'momentum', rate: 0.1, momentum: 0.9, early: {}, weightCost: 0.0002 } as const
 
-export type RunSpec = z.infer<typeof runSpec>
-export type UpdateRuleSpec = RunSpec['updateRule']
-export type StrategySpec = RunSpec['strategy']
-export type DownpourSpec = Extract<StrategySpec, { name: 'downpour' }>
-export type SynchronousSpec = Extract<StrategySpec, { name: 'synchronous' }>
+/** Greedy pre-training of a network's dense layers as a stack of RBMs, one stage each, before it is fine-tuned. */
+const pretrain = z.strictObject({
+  /** Passes over the training examples for each layer; 10, or with template rbm those of `stop`. */
+  epochs: z.int().min(1).max(100000).optional(),
+  contrastive: contrastive.prefault({}),
+  strategy: strategy.prefault(RBM_STRATEGY),
+  updateRule: updateRule.prefault(RBM_RULE),
+  /** The rate of a gaussian code layer, which larger ones destroy. */
+  gaussianRate: positive.default(0.001),
+  schedule: schedule.prefault({}),
+  codec: codec.prefault({ up: 'f32' }),
+  evaluateEveryEpochs: z.number().min(0).default(1),
+  /** Ends a layer when the free-energy gap between held-out and training examples has grown in so many tests; 0 never. */
+  gapChecks: z.int().min(0).default(0),
+})
+
+const fields = z.strictObject({
+  name: z.string().min(1).max(120).default('Untitled run'),
+  dataset,
+  model,
+  /** Stages before `train`; with template rbm they are the whole run, and are filled in when absent. */
+  pretrain: pretrain.optional(),
+  augment: z
+    .strictObject({
+      shift: z.number().min(0).max(14).default(0),
+      rotate: z.number().min(0).max(180).default(0),
+      zoom: share.default(0),
+      flip: z.boolean().default(false),
+    })
+    .optional(),
+  /** Longest vector of weights into one unit: what a step makes longer is scaled back (Srivastava et al. 2014). */
+  maxNorm: positive.optional(),
+  strategy: strategy.prefault({ name: 'downpour' }),
+  updateRule: updateRule.prefault({ name: 'adagrad' }),
+  schedule: schedule.prefault({}),
+  /** `up` for updates, `down` for parameters. */
+  codec: codec.prefault({}),
+  stop: z.strictObject({
+    /** Passes over the training examples; iterations of gradient-descent and sandblaster. */
+    epochs: z.int().min(1).max(100000),
+    /** Stop earlier when the evaluated test accuracy (0..1) reaches this. */
+    accuracy: z.number().gt(0).max(1).optional(),
+  }),
+  /** Evaluate on the test examples every so many epochs, and at the end; 0 only at the end. */
+  evaluateEveryEpochs: z.number().min(0).default(1),
+  /** The time box of one lease on the volunteer that gets it, in seconds of compute. */
+  leaseSeconds: z.number().min(0.05).max(600).default(15),
+  /** Accepted updates between checkpoints, at most. */
+  checkpointEvery: count.default(1000),
+  /** What the journal keeps: every update's bytes, or those since the last checkpoints. */
+  journal: z.enum(['everything', 'since-checkpoint']).default('since-checkpoint'),
+  seed: z.int().min(0).default(1),
+})
+export type RunSpec = z.infer<typeof fields>
+
+/** The defaults that depend on what else was said. What is no spec comes back as it is, to be refused. */
+function filledIn(value: unknown): unknown {
+  if (!isObject(value)) return value
+  const { model, strategy, pretrain, codec = {} } = value
+  const whole: Record<string, unknown> = { ...value }
+  if (isObject(model) && model.template === 'rbm' && pretrain === undefined) whole.pretrain = {}
+  // A line search compares losses of neighbouring points, and a test of convergence two steps: rounding would end both.
+  const exact = isObject(strategy) && (strategy.name === 'gradient-descent' || strategy.name === 'sandblaster')
+  if (exact && isObject(codec) && codec.up === undefined) whole.codec = { ...codec, up: 'f32' }
+  return whole
+}
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+const runSpec = z.preprocess(
+  filledIn,
+  fields.superRefine((spec, context) => {
+    for (const { path, message } of contradictions(spec)) context.addIssue({ code: 'custom', path, message })
+  }),
+)
+
+export type DatasetSpec = RunSpec['dataset']
+export type ModelSpec = RunSpec['model']
+export type PretrainSpec = NonNullable<RunSpec['pretrain']>
+export type ContrastiveSpec = PretrainSpec['contrastive']
 
 /** One thing wrong with a RunSpec: `field` as a dotted path, `message` says what was expected. */
 export interface SpecProblem {
@@ -183,49 +225,4 @@ export function parseRunSpec(value: unknown): ParsedRunSpec {
     }
   }
   return { ok: false, problems: [...messages].map(([field, message]) => ({ field, message })) }
-}
-
-/** zod's issue in words for the operator: what was expected, what came. */
-function problem(issue: z.core.$ZodIssue, given: unknown): string {
-  const expected = (what: string) => `expected ${what}, got ${shown(given)}`
-  const units = (origin: string, n: number | bigint) =>
-    origin === 'array' ? ` item${n === 1 ? '' : 's'}` : origin === 'string' ? ` character${n === 1 ? '' : 's'}` : ''
-  switch (issue.code) {
-    case 'invalid_type':
-      return expected(TYPES[issue.expected] ?? issue.expected)
-    case 'invalid_value':
-      return expected(choice(issue.values.map(String)))
-    case 'invalid_union':
-      return 'options' in issue && Array.isArray(issue.options)
-        ? expected(choice(issue.options.map(String)))
-        : issue.message
-    case 'too_small':
-      return expected(
-        `${issue.inclusive ? 'at least' : 'more than'} ${issue.minimum}${units(issue.origin, issue.minimum)}`,
-      )
-    case 'too_big':
-      return expected(
-        `${issue.inclusive ? 'at most' : 'less than'} ${issue.maximum}${units(issue.origin, issue.maximum)}`,
-      )
-    default:
-      return issue.message
-  }
-}
-
-const TYPES: Readonly<Record<string, string>> = {
-  int: 'a whole number',
-  number: 'a number',
-  string: 'a text',
-  boolean: 'true or false',
-  object: 'an object',
-  array: 'a list',
-}
-
-const choice = (options: readonly string[]) => (options.length === 1 ? options[0] : `one of ${options.join(', ')}`)
-
-function shown(value: unknown): string {
-  if (value === undefined) return 'nothing'
-  if (typeof value === 'number' || typeof value === 'bigint') return String(value)
-  const text = JSON.stringify(value) ?? String(value)
-  return text.length > 60 ? `${text.slice(0, 57)}…` : text
 }

@@ -2,13 +2,17 @@
  * The examples of a lease as minibatches of floats. A lease names stretches of shards; its minibatches are those
  * stretches one after the other, `batchSize` at a time, so a minibatch may span two shards and the last may be short.
  *
- * For training, a stretch counts in the epoch's shuffled order of its shard, which is a pure function of the run's
- * seed, the epoch and the shard; for evaluation, in storage order. So everybody who holds the lease feeds the same
- * numbers in the same order.
+ * A stretch counts in the epoch's shuffled order of its shard, which is a pure function of the run's seed, the epoch
+ * and the shard, or in the order as stored; of it all are taken or a random sample. Each example comes with its
+ * draw key, and is changed at random for training where the model says so. So everybody who holds the lease feeds the
+ * same numbers in the same order.
  */
-import type { Lease } from '../../shared/protocol.ts'
+import type { Augmentation } from '../../shared/models.ts'
+import type { Lease, Segment } from '../../shared/protocol.ts'
 import { Random, Stream } from '../../shared/random.ts'
 import { decodeShard, type Shard } from '../../shared/shard.ts'
+import { Augmenter } from './augment.ts'
+import type { Minibatch } from './compute/engine.ts'
 import { Recent } from './recent.ts'
 
 /** An input byte b stands for b/255, as a float32. */
@@ -20,49 +24,52 @@ const MAX_SHARD_BYTES = 512 * 1024 * 1024
 /** Several leases in a row take from the same shard in the same epoch. */
 const orders = new Recent<string, Uint32Array>(16, () => 1)
 
-export interface Minibatch {
-  /** count × features floats; overwritten by the next minibatch. */
-  inputs: Float32Array
-  /** count class indices; overwritten by the next minibatch. */
-  labels: Uint8Array
-  count: number
+/** What of a lease says which examples, in which order. */
+export type ExampleLease = Pick<Lease, 'kind' | 'stage' | 'seed' | 'shuffled' | 'fraction' | 'batchSize' | 'segments'>
+
+/** One segment: which examples of its shard, in order, as places in the shard as stored. */
+interface Places {
+  readonly shard: Shard
+  readonly places: Uint32Array
+  /** What the examples' draw keys branch off. */
+  readonly random: Random
 }
 
 export class Examples {
+  /** Of those taken. */
   readonly count: number
   readonly batchSize: number
-  private readonly places: { shard: Shard; order: Uint32Array | null; from: number; count: number }[]
+  private readonly segments: readonly Places[]
   private readonly features: number
+  private readonly augmenter: Augmenter | null
   private readonly inputs: Float32Array
   private readonly labels: Uint8Array
+  private readonly keys: Uint32Array
 
   /** `shards` hold the lease's segments, one for each. Throws where they do not. */
-  constructor(lease: Pick<Lease, 'kind' | 'seed' | 'batchSize' | 'segments'>, shards: readonly Shard[]) {
+  constructor(lease: ExampleLease, shards: readonly Shard[], augment: Augmentation | null = null) {
     this.batchSize = lease.batchSize
-    this.places = lease.segments.map((segment, i) => {
-      const shard = shards[i]
-      if (segment.from > segment.to || segment.to > shard.examples) {
-        throw new Error(`the lease asks for examples ${segment.from} to ${segment.to} of a shard of ${shard.examples}`)
-      }
-      const order = lease.kind === 'gradient' ? shuffledOrder(lease.seed, segment, shard.examples) : null
-      return { shard, order, from: segment.from, count: segment.to - segment.from }
-    })
-    this.count = this.places.reduce((sum, { count }) => sum + count, 0)
-    this.features = shards[0].inputShape.reduce((product, dimension) => product * dimension, 1)
+    this.segments = lease.segments.map((segment, i) => placesOf(lease, segment, shards[i]))
+    this.count = this.segments.reduce((sum, { places }) => sum + places.length, 0)
+    const [{ inputShape }] = shards
+    this.features = inputShape.reduce((product, dimension) => product * dimension, 1)
     if (shards.some(({ inputs, examples }) => inputs.length !== examples * this.features)) {
       throw new Error('the shards of one lease hold examples of different shapes')
     }
+    this.augmenter = augment && lease.kind === 'gradient' ? new Augmenter(augment, inputShape) : null
     const largest = Math.min(this.batchSize, this.count)
     this.inputs = new Float32Array(largest * this.features)
     this.labels = new Uint8Array(largest)
+    this.keys = new Uint32Array(2 * largest)
   }
 
   /** The minibatches in order, each in the same memory. */
   *minibatches(): Generator<Minibatch> {
     let filled = 0
-    for (const { shard, order, from, count } of this.places) {
-      for (let i = from; i < from + count; i++) {
-        this.copy(shard, order ? order[i] : i, filled++)
+    for (const { shard, places, random } of this.segments) {
+      for (const place of places) {
+        random.branch(place, this.keys, 2 * filled)
+        this.copy(shard, place, filled++)
         if (filled === this.batchSize) {
           yield this.first(filled)
           filled = 0
@@ -73,17 +80,39 @@ export class Examples {
   }
 
   private copy(shard: Shard, example: number, place: number): void {
-    const { features, inputs } = this
+    const { features, inputs, keys } = this
     const source = shard.inputs
     let from = example * features
     let to = place * features
     for (const end = from + features; from < end; from++, to++) inputs[to] = UNIT[source[from]]
     this.labels[place] = shard.labels[example]
+    const image = this.augmenter && inputs.subarray(place * features, to)
+    if (image) this.augmenter!.apply(image, { key0: keys[2 * place], key1: keys[2 * place + 1] })
   }
 
   private first(count: number): Minibatch {
-    return { inputs: this.inputs.subarray(0, count * this.features), labels: this.labels.subarray(0, count), count }
+    return {
+      inputs: this.inputs.subarray(0, count * this.features),
+      labels: this.labels.subarray(0, count),
+      keys: this.keys.subarray(0, 2 * count),
+      count,
+    }
   }
+}
+
+function placesOf({ stage, seed, shuffled, fraction }: ExampleLease, segment: Segment, shard: Shard): Places {
+  const { epoch, shardIndex, from, to } = segment
+  if (from > to || to > shard.examples) {
+    throw new Error(`the lease asks for examples ${from} to ${to} of a shard of ${shard.examples}`)
+  }
+  let places = shuffled
+    ? shuffledOrder(seed, segment, shard.examples).subarray(from, to)
+    : Uint32Array.from({ length: to - from }, (_, i) => from + i)
+  if (fraction < 1) {
+    const sample = new Random(seed, Stream.sample, epoch, shardIndex)
+    places = places.filter((place) => sample.uniform(place) < fraction)
+  }
+  return { shard, places, random: new Random(seed, Stream.lease, stage, epoch, shardIndex) }
 }
 
 function shuffledOrder(

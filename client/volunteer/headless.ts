@@ -119,6 +119,8 @@ async function contribute(options: HeadlessOptions): Promise<never> {
   })
   // Started by another program (npm run train): it ends when that one does, however it did.
   process.on('disconnect', () => volunteer.stop())
+  // That may have been while this one was loading.
+  if (process.connected === false) volunteer.stop()
   const speaking = setInterval(() => say(volunteer.status), SPEAK_EVERY_MS)
   const interrupted = () => {
     volunteer.stop()

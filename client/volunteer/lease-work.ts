@@ -23,13 +23,16 @@ export interface LeaseResult {
   examples: number
   lossSum: number
   correct: number
+  measureSum: number
   computeMs: number
-  /** null in an evaluation; valid until the trainer begins something else. */
+  /** null in an evaluation, zeros where no minibatch was done; valid until the trainer begins something else. */
   gradient: Float32Array | null
+  /** Of a classifier's evaluation. */
+  outcomes: Uint8Array | null
 }
 
 export async function computeLease(
-  lease: Pick<Lease, 'kind' | 'budgetMs'>,
+  lease: Pick<Lease, 'kind' | 'budgetMs' | 'reduce'>,
   start: Pick<Start, 'localRate'>,
   trainer: Trainer,
   parameters: Float32Array,
@@ -50,7 +53,8 @@ export async function computeLease(
   let owed = 0
   pace?.begin()
   trainer.begin(parameters)
-  for (const { inputs, labels, count } of examples.minibatches()) {
+  for (const minibatch of examples.minibatches()) {
+    const { count } = minibatch
     if (pace && owed > 0) {
       await pace.spend(owed, stopping)
       owed = 0
@@ -59,8 +63,9 @@ export async function computeLease(
     }
     const spentMs = Math.max(clock.now(), settledAt + unsettled * stepMs) - startedAt
     if (minibatches > 0 && spentMs >= lease.budgetMs) break
-    if (lease.kind === 'gradient') trainer.step(inputs, labels, count, start.localRate)
-    else trainer.evaluate(inputs, labels, count)
+    if (lease.kind === 'gradient') {
+      trainer.step(minibatch, { localRate: start.localRate, weight: lease.reduce === 'sum' ? count : 1 })
+    } else trainer.evaluate(minibatch)
     minibatches++
     done += count
     owed = count
@@ -79,15 +84,14 @@ export async function computeLease(
     }
     stopping.throwIfAborted()
   }
-  const { gradient, lossSum, correct } = await trainer.finish()
+  const { gradient, ...outcome } = await trainer.finish()
   await pace?.spend(owed, stopping)
   const computeMs = clock.now() - startedAt
   return {
     minibatches: lease.kind === 'gradient' ? minibatches : 0,
     examples: done,
-    lossSum,
-    correct,
+    ...outcome,
     computeMs,
-    gradient,
+    gradient: lease.kind === 'gradient' ? (gradient ?? new Float32Array(parameters.length)) : null,
   }
 }

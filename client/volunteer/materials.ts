@@ -3,12 +3,13 @@
  * are kept: decoded shards up to a bound, and the trainers of the last two models (this lease's and the next one's).
  */
 import { z } from 'zod'
+import { codecs, decodeVector } from '../../shared/codec.ts'
 import type { Layout } from '../../shared/layout.ts'
-import type { Topology } from '../../shared/models.ts'
+import type { Augmentation, Fixed, ModelBlob, Topology } from '../../shared/models.ts'
 import type { Lease } from '../../shared/protocol.ts'
 import type { Shard } from '../../shared/shard.ts'
 import type { BlobCache } from './blobs.ts'
-import type { Engine, ModelDescription, Trainer } from './compute/engine.ts'
+import type { Engine, Trainer } from './compute/engine.ts'
 import { Examples, unpackShard } from './examples.ts'
 import { Recent } from './recent.ts'
 import type { Session } from './session.ts'
@@ -26,26 +27,42 @@ export interface LoadedModel {
   readonly trainer: Trainer
   /** Floats in its parameter vector. */
   readonly size: number
+  /** Whether its objective has a second measure. */
+  readonly measures: boolean
+  readonly augment: Augmentation | null
 }
 
 const DECODED_SHARDS_BYTES = 96 * 1024 * 1024
 const LOADED_MODELS = 2
 
 const count = z.int().min(0)
-const modelDescription = z.object({
+const layout = z.object({
+  slots: z.array(z.object({ name: z.string(), shape: z.array(count), offset: count, size: count, init: z.unknown() })),
+  size: count,
+}) as unknown as z.ZodType<Layout>
+const modelBlob = z.object({
   topology: z.custom<Topology>(
     (value) => (value as Topology | null)?.class_name === 'Sequential',
     'expected a Sequential topology',
   ),
-  layout: z.object({
-    slots: z.array(
-      z.object({ name: z.string(), shape: z.array(count), offset: count, size: count, init: z.unknown() }),
-    ),
-    size: count,
-  }) as unknown as z.ZodType<Layout>,
+  layout,
+  fixed: z.object({ hash: z.string(), layout }).nullable(),
   inputShape: z.array(z.int().min(1)).min(1),
   classes: z.int().min(1),
-}) satisfies z.ZodType<ModelDescription>
+  objective: z.discriminatedUnion('kind', [
+    z.object({ kind: z.literal('classify') }),
+    z.object({ kind: z.literal('reconstruct') }),
+    z.object({
+      kind: z.literal('contrastive'),
+      steps: z.int().min(1),
+      persistent: z.boolean(),
+      hidden: z.enum(['sigmoid', 'gaussian']),
+    }),
+  ]),
+  augment: z
+    .object({ shift: z.number().min(0), rotate: z.number().min(0), zoom: z.number().min(0).lt(1), flip: z.boolean() })
+    .nullable(),
+}) satisfies z.ZodType<ModelBlob>
 
 export class Materials {
   private readonly session: Session
@@ -71,7 +88,8 @@ export class Materials {
   async prepare(lease: Lease, inUse: string | null): Promise<ReadyLease> {
     const shards: Shard[] = []
     for (const { shard } of lease.segments) shards.push(await this.shard(shard))
-    return { lease, model: await this.model(lease.model, inUse), examples: new Examples(lease, shards) }
+    const model = await this.model(lease.model, inUse)
+    return { lease, model, examples: new Examples(lease, shards, model.augment) }
   }
 
   dispose(): void {
@@ -90,12 +108,23 @@ export class Materials {
     const known = this.models.get(hash)
     if (known) return known
     const text = new TextDecoder().decode(await fetchBlob(this.session, this.cache, hash))
-    const description = modelDescription.safeParse(JSON.parse(text))
-    if (!description.success) throw new BadBlob(`not a model: ${description.error.issues[0]?.message}`)
-    const trainer = await this.engine.load(description.data)
+    const blob = modelBlob.safeParse(JSON.parse(text))
+    if (!blob.success) throw new BadBlob(`not a model: ${blob.error.issues[0]?.message}`)
+    const { augment, ...description } = blob.data
+    const fixed = description.fixed && (await this.fixed(description.fixed))
+    const trainer = await this.engine.load({ ...description, fixed })
     if (inUse !== null) this.models.get(inUse)
-    const model = { hash, trainer, size: description.data.layout.size }
+    const measures = description.objective.kind !== 'classify'
+    const model = { hash, trainer, size: description.layout.size, measures, augment }
     this.models.set(hash, model)
     return model
+  }
+
+  private async fixed({ hash, layout }: NonNullable<ModelBlob['fixed']>): Promise<Fixed> {
+    const bytes = await fetchBlob(this.session, this.cache, hash)
+    if (bytes.length !== 4 * layout.size) {
+      throw new BadBlob(`${layout.size} fixed parameters are ${4 * layout.size} bytes, not ${bytes.length}`)
+    }
+    return { layout, values: decodeVector(codecs.f32, bytes, layout.size) }
   }
 }

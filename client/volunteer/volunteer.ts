@@ -155,7 +155,9 @@ export class Volunteer {
         const parameters = await this.parametersFor(session, ready, start)
         const result = await this.compute(ready, start, parameters)
         computed = true
-        const payload = result.gradient ? encodeVector(codecs[ready.lease.codec], result.gradient) : new Uint8Array()
+        const payload = result.gradient
+          ? encodeVector(codecs[ready.lease.codec], result.gradient)
+          : (result.outcomes ?? new Uint8Array())
         const { minibatches, examples, lossSum, correct, computeMs } = result
         const update = {
           lease: ready.lease.id,
@@ -164,6 +166,7 @@ export class Volunteer {
           examples,
           lossSum,
           correct,
+          measureSum: ready.model.measures ? result.measureSum : null,
           computeMs,
         }
         accepted = await submit(session, update, payload, () => this.next?.lease.id)

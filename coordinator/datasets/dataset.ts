@@ -18,13 +18,18 @@ export interface Split {
   shard(index: number): Blob
   /** The bytes of a shard that was asked for before, by its hash; null where there is none. */
   find(hash: string): Uint8Array | null
+  /** One example as the dataset has it: Π inputShape bytes (a view, not to be written to) and its class. */
+  example(index: number): { readonly input: Uint8Array; readonly label: number }
 }
 
 export interface Dataset {
   readonly name: string
   /** [28, 28, 1] */
   readonly inputShape: readonly number[]
+  /** 1 where there are no labels. */
   readonly classes: number
+  /** Whether the labels of both parts are known; what is not known is 0. */
+  readonly labelled: boolean
   readonly train: Split
   readonly test: Split
 }

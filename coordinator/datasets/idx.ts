@@ -4,6 +4,9 @@
  * sets use. The elements are a view of the file's bytes, not a copy.
  */
 
+import { readFileSync } from 'node:fs'
+import { gunzipSync } from 'node:zlib'
+
 export interface Idx {
   /** [60000, 28, 28] */
   readonly dimensions: readonly number[]
@@ -12,6 +15,30 @@ export interface Idx {
 }
 
 const UNSIGNED_BYTE = 0x08
+/** The first two bytes of a gzip file. */
+const GZIP = [0x1f, 0x8b]
+
+/**
+ * Reads a file, gzip-compressed or not. Throws where it cannot be read or is not such a file; `hint` says what the
+ * operator may do about a file that is missing.
+ */
+export function readIdx(path: string, hint: string): Idx {
+  let file: Uint8Array
+  try {
+    file = readFileSync(path)
+  } catch (cause) {
+    throw new Error(`cannot read ${path}: ${hint}`, { cause })
+  }
+  if (file[0] === GZIP[0] && file[1] === GZIP[1]) {
+    try {
+      file = gunzipSync(file)
+    } catch (cause) {
+      throw new Error(`${path} is not the gzip file it begins as: ${(cause as Error).message}`, { cause })
+    }
+  }
+  // Not as a Buffer, whose `slice` is no copy.
+  return parseIdx(new Uint8Array(file.buffer, file.byteOffset, file.byteLength), path)
+}
 
 /** Throws where the bytes are not such a file, saying what was expected; `name` is what the error calls the file. */
 export function parseIdx(file: Uint8Array, name: string): Idx {

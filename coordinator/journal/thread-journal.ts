@@ -11,8 +11,11 @@ import type { SqliteJournalOptions } from './sqlite-journal.ts'
 
 /** An answer that takes longer will not come: the thread is gone or the disk hangs. */
 const ANSWER_WITHIN_MS = 60_000
+const WATCH_EVERY_MS = 5_000
 
 interface Asked {
+  /** Milliseconds, monotonic. */
+  readonly at: number
   done(result: unknown): void
   failed(error: Error): void
 }
@@ -24,10 +27,14 @@ export interface Hearing {
   onBroken(error: StorageError): void
 }
 
+export interface ThreadJournalOptions extends SqliteJournalOptions {
+  answerWithinMs?: number
+}
+
 export async function openThreadJournal(
   path: string,
   hearing: Hearing,
-  options: SqliteJournalOptions = {},
+  options: ThreadJournalOptions = {},
 ): Promise<BackgroundJournal> {
   const journal = new ThreadJournal(path, hearing, options)
   await journal.open()
@@ -43,10 +50,14 @@ class ThreadJournal implements BackgroundJournal {
   private readonly asked = new Map<number, Asked>()
   private readonly onFault: (error: StorageError) => void
   private readonly onBroken: (error: StorageError) => void
+  private readonly answerWithinMs: number
   private lastId = 0
+  /** Looks whether the oldest request is answered in time, where nobody waits for it. */
+  private watch: NodeJS.Timeout | undefined
   private broken: StorageError | null = null
 
-  constructor(path: string, { onFault, onBroken }: Hearing, options: SqliteJournalOptions) {
+  constructor(path: string, { onFault, onBroken }: Hearing, options: ThreadJournalOptions) {
+    this.answerWithinMs = options.answerWithinMs ?? ANSWER_WITHIN_MS
     this.onFault = onFault
     this.onBroken = onBroken
     const { port1, port2 } = new MessageChannel()
@@ -73,7 +84,12 @@ class ThreadJournal implements BackgroundJournal {
         this.broken = storageError(error)
         void this.worker.terminate().then(() => reject(error))
       }
-      this.ask('open', [], { done: () => resolve(), failed })
+      const done = () => {
+        // Opening may take as long as it needs to recover.
+        this.watch = setInterval(() => this.breakOffIfLate(), Math.min(WATCH_EVERY_MS, this.answerWithinMs)).unref()
+        resolve()
+      }
+      this.ask('open', [], { done, failed })
     })
   }
 
@@ -163,6 +179,7 @@ class ThreadJournal implements BackgroundJournal {
     if (this.broken !== null) return
     this.wait('close', [])
     this.broken = new StorageError('failed', 'invariant: the journal is closed')
+    clearInterval(this.watch)
     this.port.close()
   }
 
@@ -181,19 +198,17 @@ class ThreadJournal implements BackgroundJournal {
       const seen = Atomics.load(this.replies, 0)
       const received = receiveMessageOnPort(this.port)
       if (received !== undefined) this.deliver(received.message as Reply)
-      else if (Atomics.wait(this.replies, 0, seen, ANSWER_WITHIN_MS) === 'timed-out') {
-        this.breakOff(`the journal did not answer within ${ANSWER_WITHIN_MS / 1000} s`)
-      }
+      else if (Atomics.wait(this.replies, 0, seen, this.answerWithinMs) === 'timed-out') this.breakOff(this.late)
     }
     const settled = outcome as { result: unknown } | { error: Error }
     if ('error' in settled) throw settled.error
     return settled.result
   }
 
-  private ask(method: Request['method'], args: unknown[], asked: Asked): void {
+  private ask(method: Request['method'], args: unknown[], asked: Omit<Asked, 'at'>): void {
     if (this.broken !== null) return asked.failed(this.broken)
     const id = ++this.lastId
-    this.asked.set(id, asked)
+    this.asked.set(id, { ...asked, at: performance.now() })
     this.port.postMessage({ id, method, args } satisfies Request)
   }
 
@@ -202,6 +217,15 @@ class ThreadJournal implements BackgroundJournal {
     this.asked.delete(reply.id)
     if ('fault' in reply) asked?.failed(errorOf(reply))
     else asked?.done(reply.result)
+  }
+
+  private breakOffIfLate(): void {
+    const [oldest] = this.asked.values()
+    if (oldest !== undefined && performance.now() - oldest.at > this.answerWithinMs) this.breakOff(this.late)
+  }
+
+  private get late(): string {
+    return `the journal did not answer within ${this.answerWithinMs / 1000} s`
   }
 
   /** Whoever still waits hears that nothing more will come. */

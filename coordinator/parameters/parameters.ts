@@ -1,147 +1,139 @@
 /**
- * The parameters of a run and their optimizer's state, range by range: every range has a WebAssembly memory of its
- * own in which all its vectors lie side by side, so nothing assumes that a model fits in one. A step is the same
- * kernel calls in the same order whoever asks, live or on replay: same journal, same bits.
+ * The parameters of a stage and their optimizer's state. A gradient step is the same kernel calls in the same order
+ * whoever asks, live or on replay: same journal, same bits. Strategies that compute directions of their own work on
+ * the named vectors, of which `parameters` is one, and change it within `publish`.
  */
-import { codecs, rangeOffset } from '../../shared/codec.ts'
-import { createKernels, type Kernels } from '../../shared/kernels/kernels.ts'
-import { type Layout, type Range, ranges } from '../../shared/layout.ts'
+import type { Layout } from '../../shared/layout.ts'
 import type { CodecName } from '../../shared/run-spec.ts'
 import type { CheckpointVector } from '../journal/journal.ts'
-import type { UpdateRule } from './update-rule.ts'
+import { ColumnNorms } from './column-norms.ts'
+import type { StepScalars, UpdateRule } from './update-rule.ts'
+import { at, Vectors } from './vectors.ts'
 
-interface Slice {
-  readonly range: Range
-  readonly kernels: Kernels
-  /** Pointer of the parameters, and of each state vector by name. */
-  readonly parameters: number
-  readonly state: Map<string, number>
-  /** Where a payload's bytes are put, and the gradient it decodes to. */
-  readonly encoded: number
-  readonly gradient: number
-}
+/** A term of the gradient: weight · decode(payload), or weight · a named vector. */
+export type GradientPart = { readonly weight: number } & (
+  | { readonly payload: Uint8Array }
+  | { readonly vector: string }
+)
 
-/** A term of the gradient: weight · decode(payload). */
-export interface GradientPart {
-  readonly payload: Uint8Array
-  readonly weight: number
+/** The vector that a version is. */
+export const PARAMETERS = 'parameters'
+const GRADIENT = 'gradient'
+const TERM = 'term'
+
+export interface ParametersOptions {
+  /** λ of the L2 cost on kernels, added to the gradient as λ·w. */
+  readonly weightCost?: number
+  /** Longest vector of weights into one unit. */
+  readonly maxNorm?: number
+  /** The version that the first parameters are. */
+  readonly version?: number
 }
 
 export class Parameters {
   readonly size: number
-  /** Published states so far; the initial parameters are version 0. */
+  readonly vectors: Vectors
+  /** Published states so far; the first parameters of a run are version 0. */
   version: number
+  /** Called before the newest version changes. */
+  beforeChange: () => void = () => {}
   private readonly rule: UpdateRule
-  private readonly slices: Slice[]
+  private readonly weightCost: number
+  private readonly columns: ColumnNorms | null
+  /** First and past-the-end float of every kernel. */
+  private readonly kernelSlots: readonly { readonly from: number; readonly to: number }[]
 
-  constructor(layout: Layout, rule: UpdateRule, initial: Float32Array) {
+  constructor(layout: Layout, rule: UpdateRule, initial: Float32Array, options: ParametersOptions = {}) {
+    const { weightCost = 0, maxNorm, version = 0 } = options
     this.size = layout.size
-    this.version = 0
+    this.version = version
     this.rule = rule
-    this.slices = ranges(layout.size).map((range) => slice(range, rule.state))
-    for (const { kernels, parameters, range } of this.slices) {
-      kernels.floats(parameters, range.to - range.from).set(initial.subarray(range.from, range.to))
-    }
-    for (const { kernels, state, range } of this.slices) {
-      for (const pointer of state.values()) kernels.floats(pointer, range.to - range.from).fill(rule.initialState)
-    }
+    this.weightCost = weightCost
+    this.vectors = new Vectors(layout.size)
+    this.vectors.create(PARAMETERS)
+    this.vectors.write(PARAMETERS, initial)
+    for (const name of rule.state) this.vectors.create(name, rule.initialState)
+    this.columns = maxNorm === undefined ? null : new ColumnNorms(layout, maxNorm)
+    this.kernelSlots = layout.slots
+      .filter(({ name }) => name.endsWith('/kernel'))
+      .map(({ offset, size }) => ({ from: offset, to: offset + size }))
   }
 
   /** Norm² of an encoded update, in float64; NaN or infinite where an element is not finite. Changes nothing. */
-  sumSquares(codecName: CodecName, payload: Uint8Array): number {
-    const codec = codecs[codecName]
-    let sum = 0
-    for (const { kernels, encoded, range } of this.slices) {
-      const count = range.to - range.from
-      put(kernels, encoded, payload, rangeOffset(codec, range.index), codec.encodedSize(count))
-      sum += codec.sumSquares(kernels, encoded, count)
-    }
-    return sum
+  sumSquares(codec: CodecName, payload: Uint8Array): number {
+    return this.vectors.sumSquares(codec, payload)
   }
 
-  /** gradient = Σ weight·decode(payload) in this order; the rule's step at `rate`; a new version. */
-  apply(codecName: CodecName, parts: readonly GradientPart[], rate: number): void {
-    const codec = codecs[codecName]
-    const step = this.version + 1
-    for (const { kernels, encoded, gradient, parameters, state, range } of this.slices) {
-      const count = range.to - range.from
-      const decode = (payload: Uint8Array, target: number) => {
-        put(kernels, encoded, payload, rangeOffset(codec, range.index), codec.encodedSize(count))
-        codec.decode(kernels, encoded, count, target)
+  /** A change of the vector `parameters` that becomes the next version. */
+  publish(change: () => void): void {
+    this.beforeChange()
+    change()
+    this.version++
+  }
+
+  /** gradient = Σ weight·part in this order; the rule's step; a new version. */
+  apply(codec: CodecName, parts: readonly GradientPart[], scalars: Omit<StepScalars, 'weight' | 'step'>): void {
+    const { vectors } = this
+    if (!vectors.has(GRADIENT)) vectors.create(GRADIENT)
+    const alone = parts.length === 1 && this.weightCost === 0
+    if (alone) this.put(GRADIENT, codec, parts[0])
+    else this.sum(codec, parts)
+    this.step(alone ? parts[0].weight : 1, scalars)
+  }
+
+  private sum(codec: CodecName, parts: readonly GradientPart[]): void {
+    const { vectors } = this
+    if (!vectors.has(TERM)) vectors.create(TERM)
+    vectors.fill(GRADIENT, 0)
+    for (const part of parts) {
+      this.put(TERM, codec, part)
+      vectors.axpy(GRADIENT, part.weight, TERM)
+    }
+  }
+
+  /** target ← what the part is, without its weight. */
+  private put(target: string, codec: CodecName, part: GradientPart): void {
+    if ('payload' in part) this.vectors.decode(target, codec, part.payload)
+    else this.vectors.copy(target, part.vector)
+  }
+
+  /** The rule's step with what the vector `gradient` holds, times `weight`. */
+  private step(weight: number, scalars: Omit<StepScalars, 'weight' | 'step'>): void {
+    this.publish(() => {
+      if (this.weightCost !== 0) this.addWeightCost()
+      const step = this.version + 1
+      for (const slice of this.vectors.slices) {
+        this.rule.step(slice.kernels, slice.count, (name) => at(slice, name), { ...scalars, weight, step })
       }
-      if (parts.length === 1) {
-        decode(parts[0].payload, gradient)
-        this.rule.step(kernels, parameters, gradient, state, count, rate, parts[0].weight, step)
-      } else {
-        kernels.fill(gradient, count, 0)
-        const term = this.scratch(kernels, range)
-        for (const { payload, weight } of parts) {
-          decode(payload, term)
-          kernels.accumulate(gradient, term, count, weight)
-        }
-        this.rule.step(kernels, parameters, gradient, state, count, rate, 1, step)
+      this.columns?.limit(this.vectors, PARAMETERS)
+    })
+  }
+
+  private addWeightCost(): void {
+    for (const slice of this.vectors.slices) {
+      for (const slot of this.kernelSlots) {
+        const from = Math.max(slot.from, slice.range.from)
+        const count = Math.min(slot.to, slice.range.to) - from
+        if (count <= 0) continue
+        const offset = 4 * (from - slice.range.from)
+        slice.kernels.accumulate(at(slice, GRADIENT) + offset, at(slice, PARAMETERS) + offset, count, this.weightCost)
       }
     }
-    this.version = step
   }
 
   /** A copy of the parameters as they stand, into `target` when given. */
   snapshot(target: Float32Array = new Float32Array(this.size)): Float32Array {
-    for (const { kernels, parameters, range } of this.slices) {
-      target.set(kernels.floats(parameters, range.to - range.from), range.from)
-    }
-    return target
+    return this.vectors.read(PARAMETERS, target)
   }
 
-  /** Everything a checkpoint needs, range by range; the arrays are views, to be written before the next step. */
-  vectors(): CheckpointVector[] {
-    return this.slices.flatMap(({ kernels, parameters, state, range }) => {
-      const view = (name: string, pointer: number) => ({
-        name,
-        range: range.index,
-        values: kernels.floats(pointer, range.to - range.from),
-      })
-      return [view('parameters', parameters), ...[...state].map(([name, pointer]) => view(name, pointer))]
-    })
+  /** What a checkpoint needs; `more` are vectors that the strategy keeps. Views, to be written before the next step. */
+  checkpoint(more: readonly string[] = []): CheckpointVector[] {
+    return this.vectors.views([PARAMETERS, ...this.rule.state, ...more])
   }
 
-  /** Puts back what `vectors` gave. Throws where a vector is missing or does not fit. */
-  restore(version: number, vectors: readonly CheckpointVector[]): void {
-    const found = new Map(vectors.map((vector) => [`${vector.name}/${vector.range}`, vector.values]))
-    for (const { name, range, values } of this.vectors()) {
-      const saved = found.get(`${name}/${range}`)
-      if (saved?.length !== values.length) throw new Error(`invariant: checkpoint lacks ${name}, range ${range}`)
-      values.set(saved)
-    }
+  /** Puts back what `checkpoint` gave. Throws where a vector is missing or does not fit. */
+  restore(version: number, saved: readonly CheckpointVector[], more: readonly string[] = []): void {
+    this.vectors.restore([PARAMETERS, ...this.rule.state, ...more], saved)
     this.version = version
   }
-
-  private readonly scratches = new Map<number, number>()
-
-  /** A second gradient-sized vector, only reserved where a step has several parts. */
-  private scratch(kernels: Kernels, range: Range): number {
-    let pointer = this.scratches.get(range.index)
-    if (pointer === undefined) {
-      pointer = kernels.reserve(4 * (range.to - range.from))
-      this.scratches.set(range.index, pointer)
-    }
-    return pointer
-  }
-}
-
-function slice(range: Range, names: readonly string[]): Slice {
-  const kernels = createKernels()
-  const bytes = 4 * (range.to - range.from)
-  return {
-    range,
-    kernels,
-    parameters: kernels.reserve(bytes),
-    state: new Map(names.map((name) => [name, kernels.reserve(bytes)])),
-    encoded: kernels.reserve(codecs.f32.encodedSize(range.to - range.from)),
-    gradient: kernels.reserve(bytes),
-  }
-}
-
-function put(kernels: Kernels, pointer: number, payload: Uint8Array, offset: number, length: number): void {
-  kernels.bytes(pointer, length).set(payload.subarray(offset, offset + length))
 }

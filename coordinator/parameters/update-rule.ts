@@ -5,24 +5,23 @@
 import { FLUSH_EVERY, type Kernels } from '../../shared/kernels/kernels.ts'
 import type { UpdateRuleSpec } from '../../shared/run-spec.ts'
 
+export interface StepScalars {
+  /** Multiplies the gradient before anything else. */
+  readonly weight: number
+  readonly rate: number
+  /** Passes over the examples so far, with fraction. */
+  readonly epoch: number
+  /** The step's number, from 1. */
+  readonly step: number
+}
+
 export interface UpdateRule {
   /** Vectors of the parameters' size that the rule keeps. */
   readonly state: readonly string[]
   /** What every element of them is at first. */
   readonly initialState: number
-  /**
-   * One step in place over `count` floats: the gradient is multiplied by `weight` first; `step` counts from 1.
-   */
-  step(
-    kernels: Kernels,
-    parameters: number,
-    gradient: number,
-    state: ReadonlyMap<string, number>,
-    count: number,
-    rate: number,
-    weight: number,
-    step: number,
-  ): void
+  /** One step in place over `count` floats; `at` gives the pointer of a vector: parameters, gradient or the rule's own. */
+  step(kernels: Kernels, count: number, at: (name: string) => number, scalars: StepScalars): void
 }
 
 export function updateRule(spec: UpdateRuleSpec): UpdateRule {
@@ -31,36 +30,41 @@ export function updateRule(spec: UpdateRuleSpec): UpdateRule {
       return {
         state: [],
         initialState: 0,
-        step: (kernels, w, g, _state, count, rate, weight) => kernels.sgd(w, g, count, { weight, rate }),
+        step: (kernels, count, at, { weight, rate }) =>
+          kernels.sgd(at('parameters'), at('gradient'), count, { weight, rate }),
       }
     case 'momentum':
       return {
         state: ['momentum'],
         initialState: 0,
-        step(kernels, w, g, state, count, rate, weight, step) {
-          const momentum = state.get('momentum')!
-          kernels.momentum(w, g, momentum, count, { weight, rate, momentum: spec.momentum })
-          flush(kernels, [momentum], count, step)
+        step(kernels, count, at, { weight, rate, epoch, step }) {
+          const momentum = spec.early !== undefined && epoch < spec.early.epochs ? spec.early.momentum : spec.momentum
+          kernels.momentum(at('parameters'), at('gradient'), at('momentum'), count, { weight, rate, momentum })
+          flush(kernels, [at('momentum')], count, step)
         },
       }
     case 'adagrad':
       return {
         state: ['squares'],
         initialState: spec.initial,
-        step: (kernels, w, g, state, count, rate, weight) =>
-          kernels.adagrad(w, g, state.get('squares')!, count, { weight, rate, epsilon: spec.epsilon }),
+        step: (kernels, count, at, { weight, rate }) =>
+          kernels.adagrad(at('parameters'), at('gradient'), at('squares'), count, {
+            weight,
+            rate,
+            epsilon: spec.epsilon,
+          }),
       }
     case 'adam':
       return {
         state: ['first', 'second'],
         initialState: 0,
-        step(kernels, w, g, state, count, rate, weight, step) {
-          const [first, second] = [state.get('first')!, state.get('second')!]
+        step(kernels, count, at, { weight, rate, step }) {
+          const [first, second] = [at('first'), at('second')]
           const { beta1, beta2, epsilon, weightDecay } = spec
           const correction1 = 1 / (1 - power(beta1, step))
           const correction2 = 1 / (1 - power(beta2, step))
           const scalars = { weight, rate, beta1, beta2, epsilon, weightDecay, correction1, correction2 }
-          kernels.adam(w, g, first, second, count, scalars)
+          kernels.adam(at('parameters'), at('gradient'), first, second, count, scalars)
           flush(kernels, [first, second], count, step)
         },
       }

@@ -10,16 +10,16 @@ export function progressOf(run: Run): Progress {
     run: run.id,
     name: run.spec.name,
     state: run.state,
-    epoch: run.history.epochs.progress,
-    epochs: run.spec.stop.epochs,
-    accuracy: tested?.accuracy ?? null,
+    epoch: run.history.stage.progress,
+    epochs: run.history.stage.plan.epochs,
+    accuracy: classified(run) ? (tested?.accuracy ?? null) : null,
     loss: run.history.series.recentLoss,
     volunteers: run.roster.crowd,
   }
 }
 
 export function detailOf(run: Run, now: number): RunDetail {
-  const { counts, series, epochs } = run.history
+  const { counts, series, stage, stages } = run.history
   const tested = series.test.at(-1)
   const seconds = run.history.seconds(now)
   return {
@@ -27,11 +27,13 @@ export function detailOf(run: Run, now: number): RunDetail {
     name: run.spec.name,
     state: counts.state,
     reason: counts.reason,
-    stage: 'train',
-    epoch: epochs.progress,
-    epochs: run.spec.stop.epochs,
-    testAccuracy: tested?.accuracy ?? null,
+    stage: stage.plan.name,
+    stages: stages.map(({ name, epochs }) => ({ name, epochs })),
+    epoch: stage.progress,
+    epochs: stage.plan.epochs,
+    testAccuracy: classified(run) ? (tested?.accuracy ?? null) : null,
     testLoss: tested?.loss ?? null,
+    testMeasure: tested?.measure ?? null,
     trainLoss: series.recentLoss,
     versions: run.parameters.version,
     examples: counts.examples,
@@ -48,4 +50,9 @@ export function detailOf(run: Run, now: number): RunDetail {
     volunteers: run.roster.details((volunteer) => run.holds(volunteer)),
     spec: run.spec,
   }
+}
+
+/** Whether the last test's accuracy says something: an RBM and an autoencoder are tested, but classify nothing. */
+function classified({ history: { stage, series } }: Run): boolean {
+  return stage.model.objective.kind === 'classify' && series.test.at(-1)?.stage === stage.plan.name
 }

@@ -1,43 +1,53 @@
 /**
- * Evaluation: loss and accuracy of one version on the test examples, cut into leases that only trusted volunteers
- * get. One evaluation is under way at a time; it is not durable, a crash just asks for it anew.
+ * Evaluation: the objective's sums at one version over the test examples (and of an RBM over as many training examples,
+ * whose free energy is compared), cut into leases that only trusted volunteers get. One evaluation is under way at a
+ * time; it is not durable, a crash just asks for it anew.
  */
 import type { TestPoint } from '../../shared/api.ts'
 import type { Stretch } from '../strategies/epochs.ts'
-import { Intervals } from '../strategies/intervals.ts'
+import { type Interval, Intervals } from '../strategies/intervals.ts'
 
-/** Test examples in one lease: short enough that a lost one costs little. */
+/** Examples in one lease: short enough that a lost one costs little. */
 const PART_EXAMPLES = 2_500
 
-/** Where the run stood when the evaluation was asked for. */
-export interface Asked {
-  readonly version: number
-  readonly seconds: number
-  readonly examples: number
-  readonly epoch: number
-}
+/** What is looked at: the test examples, or the first training examples for comparison. */
+export type Side = 'test' | 'train'
 
-/** What a lease found on its part of the test examples. */
+/** Where the run stood when the evaluation was asked for. */
+export type Asked = Pick<TestPoint, 'version' | 'stage' | 'seconds' | 'examples' | 'epoch'>
+
+/** What a lease found on its part. */
 export interface Part {
   readonly version: number
+  readonly side: Side
+  readonly stretches: readonly Stretch[]
   readonly examples: number
   readonly lossSum: number
   readonly correct: number
+  readonly measureSum: number | null
+  /** Of a classifier: a class byte an example, then an f32 loss each. */
+  readonly outcomes: Uint8Array | null
+}
+
+export interface Whole {
+  readonly point: TestPoint
+  /** Of every test example, as in a part. */
+  readonly outcomes: Uint8Array | null
 }
 
 interface UnderWay {
   readonly asked: Asked
-  readonly free: Intervals
+  readonly free: Record<Side, Intervals>
   /** By lease, in the order they came. */
   readonly parts: Map<string, Part>
 }
 
 export class Evaluation {
-  private readonly examples: number
+  private readonly examples: Record<Side, number>
   private current: UnderWay | null = null
 
-  /** `examples` in the test split. */
-  constructor(examples: number) {
+  /** Examples to be looked at on each side. */
+  constructor(examples: Record<Side, number>) {
     this.examples = examples
   }
 
@@ -47,39 +57,46 @@ export class Evaluation {
 
   /** There is a part to be granted. */
   get waiting(): boolean {
-    return this.current !== null && !this.current.free.empty
+    return this.current !== null && !(this.current.free.test.empty && this.current.free.train.empty)
   }
 
   /** Begins to evaluate; an evaluation that is under way goes on instead, and false comes back. */
   request(asked: Asked): boolean {
     if (this.current !== null) return false
-    const free = new Intervals([{ from: 0, to: this.examples }])
-    this.current = { asked, free, parts: new Map() }
+    const whole = (side: Side) => new Intervals([{ from: 0, to: this.examples[side] }])
+    this.current = { asked, free: { test: whole('test'), train: whole('train') }, parts: new Map() }
     return true
   }
 
-  take(): Stretch[] {
-    return (this.current?.free.take(PART_EXAMPLES) ?? []).map(({ from, to }) => ({ epoch: 0, from, to }))
+  take(): { side: Side; stretches: Stretch[] } | null {
+    for (const side of ['test', 'train'] as const) {
+      const taken = this.current?.free[side].take(PART_EXAMPLES) ?? []
+      if (taken.length > 0) return { side, stretches: taken.map((interval) => ({ epoch: 0, ...interval })) }
+    }
+    return null
   }
 
-  giveBack(version: number, stretches: readonly Stretch[]): void {
+  giveBack(version: number, side: Side, stretches: readonly Interval[]): void {
     if (this.version !== version) return
-    for (const stretch of stretches) this.current!.free.add(stretch)
+    for (const { from, to } of stretches) this.current!.free[side].add({ from, to })
   }
 
   /** Adds what a lease found; returns the whole when nothing lacks. It stays under way until it is journalled: `end`. */
-  add(lease: string, part: Part): TestPoint | null {
+  add(lease: string, part: Part): Whole | null {
     if (this.current?.asked.version !== part.version) return null
     const { asked, parts } = this.current
     parts.set(lease, part)
-    const whole = { tested: 0, lossSum: 0, correct: 0 }
-    for (const { examples, lossSum, correct } of parts.values()) {
-      whole.tested += examples
-      whole.lossSum += lossSum
-      whole.correct += correct
+    const test = sums(parts, 'test')
+    const train = sums(parts, 'train')
+    if (test.examples < this.examples.test || train.examples < this.examples.train) return null
+    const point: TestPoint = {
+      ...asked,
+      loss: test.lossSum / test.examples,
+      accuracy: test.correct / test.examples,
+      measure: test.measureSum === null ? null : test.measureSum / test.examples,
+      trainMeasure: train.measureSum === null || train.examples === 0 ? null : train.measureSum / train.examples,
     }
-    if (whole.tested < this.examples) return null
-    return { ...asked, loss: whole.lossSum / whole.tested, accuracy: whole.correct / whole.tested }
+    return { point, outcomes: outcomesOf(parts, this.examples.test) }
   }
 
   /** The journal could not be written: the lease will send its part again, or lose it. */
@@ -91,4 +108,33 @@ export class Evaluation {
   end(): void {
     this.current = null
   }
+}
+
+function sums(parts: ReadonlyMap<string, Part>, side: Side) {
+  const whole = { examples: 0, lossSum: 0, correct: 0, measureSum: null as number | null }
+  for (const part of parts.values()) {
+    if (part.side !== side) continue
+    whole.examples += part.examples
+    whole.lossSum += part.lossSum
+    whole.correct += part.correct
+    if (part.measureSum !== null) whole.measureSum = (whole.measureSum ?? 0) + part.measureSum
+  }
+  return whole
+}
+
+/** The test parts' outcomes joined in the examples' order: all classes, then all losses. */
+function outcomesOf(parts: ReadonlyMap<string, Part>, examples: number): Uint8Array | null {
+  const joined = new Uint8Array(5 * examples)
+  for (const { side, stretches, outcomes } of parts.values()) {
+    if (side !== 'test') continue
+    if (outcomes === null) return null
+    const count = outcomes.length / 5
+    let read = 0
+    for (const { from, to } of stretches) {
+      joined.set(outcomes.subarray(read, read + to - from), from)
+      joined.set(outcomes.subarray(count + 4 * read, count + 4 * (read + to - from)), examples + 4 * from)
+      read += to - from
+    }
+  }
+  return joined
 }

@@ -1,22 +1,18 @@
 /**
- * What a run has come to: the fold over its journal. Parameters, epochs, strategy, counters, curves and state are a
+ * What a run has come to: the fold over its journal. Stages, parameters, epochs, counters, curves and state are a
  * deterministic function of the entries folded in, from the beginning or from a checkpoint on; nothing here depends
  * on who is connected, on time beside that in the entries, or on anything that is not journalled.
  */
 import type { RunState, TestPoint, TrainPoint } from '../../shared/api.ts'
-import { initialParameters } from '../../shared/layout.ts'
-import { buildModel, type Model } from '../../shared/models.ts'
+import { RANGE_FLOATS, ranges } from '../../shared/layout.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import type { Dataset } from '../datasets/dataset.ts'
-import type { Checkpoint, Entry } from '../journal/journal.ts'
-import { Parameters } from '../parameters/parameters.ts'
-import { updateRule } from '../parameters/update-rule.ts'
-import { Versions } from '../parameters/versions.ts'
-import { Epochs, type EpochsState, type Stretch } from '../strategies/epochs.ts'
-import { openStrategy } from '../strategies/strategies.ts'
-import type { Strategy } from '../strategies/strategy.ts'
-import { rateAt } from './schedule.ts'
+import type { Checkpoint, CheckpointVector, Entry } from '../journal/journal.ts'
+import type { Stretch } from '../strategies/epochs.ts'
+import { Divergence, type DivergenceState } from './divergence.ts'
 import { Series, type SeriesState } from './series.ts'
+import { Stage, type StageState } from './stage.ts'
+import { type StagePlan, stagesOf } from './stages.ts'
 
 /** Data of an `update` entry; its payload is the encoded vector. */
 export interface UpdateData {
@@ -26,7 +22,8 @@ export interface UpdateData {
   version: number
   minibatches: number
   examples: number
-  lossSum: number
+  /** null where a search looked at a point at which it is not finite. */
+  lossSum: number | null
   correct: number
   computeMs: number
   stretches: Stretch[]
@@ -65,10 +62,14 @@ interface Counters {
 
 interface Saved {
   counters: Counters
-  epochs: EpochsState
-  strategy: unknown
   series: SeriesState
-  version: number
+  divergence: DivergenceState
+  gaps: number[]
+  stage: number
+  stageState: StageState
+  /** Floats of each trained RBM, and bytes of the last test's outcomes. */
+  stack: number[]
+  outcomes: number
   runningSince: number | null
 }
 
@@ -80,36 +81,41 @@ export interface Points {
 
 export class History {
   readonly spec: RunSpec
-  readonly model: Model
-  readonly parameters: Parameters
-  readonly versions: Versions
-  readonly epochs: Epochs
-  readonly strategy: Strategy
+  readonly stages: readonly StagePlan[]
   readonly series: Series
+  /** Of the last test, one class byte for every test example, then an f32 loss each; null where nothing is classified. */
+  outcomes: Uint8Array | null = null
+  readonly dataset: Dataset
   private readonly counters: Counters
+  private current: Stage
+  /** The parameters of the RBMs that are trained, from below. */
+  private readonly trainedStack: Float32Array[] = []
+  private divergence: Divergence
+  /** The free-energy gaps of this stage's tests. */
+  private gaps: number[]
   /** The newest entry folded in, and the updates since the last checkpoint. */
   private folded = 0
   private sinceCheckpoint = 0
   private bytesSinceCheckpoint = 0
-  /**
-   * The server's rate for the next step, set with every version: what was counted since then (portions of a batch)
-   * does not move it, so a step does not depend on the order in which they came.
-   */
-  rate: number
   /** When the run's clock last moved; null while it stands. */
   private runningSince: number | null = null
 
+  /** Throws where the model does not fit the dataset. */
   constructor(spec: RunSpec, dataset: Dataset, checkpoint?: Checkpoint) {
     const saved = checkpoint?.state as Saved | undefined
     this.spec = spec
-    this.model = buildModel(spec.model, dataset.inputShape, dataset.classes)
-    const { layout } = this.model
-    this.parameters = new Parameters(layout, updateRule(spec.updateRule), initialParameters(layout, spec.seed))
-    if (checkpoint !== undefined) this.parameters.restore(saved!.version, checkpoint.vectors)
-    this.versions = new Versions(this.parameters, spec.codec.down)
-    this.epochs = new Epochs(dataset.train.examples, spec.stop.epochs, saved?.epochs)
-    this.strategy = openStrategy(spec, dataset.train.examples, saved?.strategy)
+    this.dataset = dataset
+    this.stages = stagesOf(spec)
+    if (saved !== undefined) {
+      this.trainedStack = saved.stack.map((size, i) => join(checkpoint!.vectors, `stack-${i}`, size))
+      if (saved.outcomes > 0)
+        this.outcomes = bytesOf(join(checkpoint!.vectors, OUTCOMES, Math.ceil(saved.outcomes / 4)), saved.outcomes)
+    }
+    const restored = saved && { state: saved.stageState, vectors: checkpoint!.vectors }
+    this.current = this.open(saved?.stage ?? 0, 0, restored)
     this.series = new Series(saved?.series)
+    this.divergence = new Divergence(saved?.divergence)
+    this.gaps = saved?.gaps ?? []
     this.counters = saved?.counters ?? {
       state: 'draft',
       reason: null,
@@ -119,9 +125,37 @@ export class History {
       bytesUp: 0,
       seconds: 0,
     }
-    this.rate = this.scheduledRate()
     this.folded = checkpoint?.seq ?? 0
     this.runningSince = saved?.runningSince ?? null
+  }
+
+  /** The stage that is under way, or the last one. */
+  get stage(): Stage {
+    return this.current
+  }
+
+  get model() {
+    return this.current.model
+  }
+
+  get parameters() {
+    return this.current.parameters
+  }
+
+  get versions() {
+    return this.current.versions
+  }
+
+  get epochs() {
+    return this.current.epochs
+  }
+
+  get strategy() {
+    return this.current.strategy
+  }
+
+  get stack(): readonly Float32Array[] {
+    return this.trainedStack
   }
 
   get state(): RunState {
@@ -136,14 +170,9 @@ export class History {
     return this.counters
   }
 
-  /** Every planned example is counted. */
+  /** Every planned example of the stage is counted; what is left of it is its last test. */
   get trained(): boolean {
-    return this.epochs.finished
-  }
-
-  /** The server's rate at the examples counted so far. */
-  private scheduledRate(): number {
-    return rateAt(this.spec.schedule, this.spec.updateRule.rate, this.epochs.progress / this.spec.stop.epochs)
+    return this.current.trained
   }
 
   /** Time spent running up to now, seconds. */
@@ -160,12 +189,12 @@ export class History {
       case 'update':
         return { train: this.foldUpdate(entry.data as UpdateData, entry.payload), test: null }
       case 'evaluated':
-        return { train: null, test: this.foldEvaluated(entry.data as TestPoint) }
+        return { train: null, test: this.foldEvaluated(entry.data as TestPoint, entry.payload) }
       case 'state': {
         const { state, reason } = entry.data as StateData
         // It was allowed when it was asked for; what was journalled since may have finished the run.
         if (TRANSITIONS[this.state].includes(state)) this.enter(state, reason, entry.at)
-        this.finishIfTested()
+        this.endStageIfTested()
         break
       }
     }
@@ -174,44 +203,71 @@ export class History {
 
   private foldUpdate(data: UpdateData, payload: Uint8Array | null): TrainPoint | null {
     if (payload === null) throw new Error(`invariant: the update of lease ${data.lease} has no payload to fold`)
-    const { counters } = this
+    const { counters, current } = this
     const staleness = this.parameters.version - data.version
-    this.epochs.settle(data.stretches)
-    const apply = this.strategy.fold({ ...data, payload })
-    if (apply !== null) {
-      this.versions.beforeStep()
-      this.parameters.apply(this.spec.codec.up, apply.parts, this.rate)
-      this.rate = this.scheduledRate()
-    }
+    const lossSum = data.lossSum ?? Number.POSITIVE_INFINITY
+    current.fold({ ...data, lossSum, staleness, payload })
     this.sinceCheckpoint++
     this.bytesSinceCheckpoint += payload.length
     counters.updates++
     counters.examples += data.examples
     counters.stalenessSum += staleness
     counters.bytesUp += payload.length
+    if (!Number.isFinite(lossSum) || data.examples === 0) return null
+    const diverged = current.strategy.searches ? null : this.divergence.observe(lossSum / data.examples)
+    if (diverged !== null && this.state === 'running') this.enter('failed', diverged, 0)
     return this.series.observe({
       ...data,
+      lossSum,
       seconds: counters.seconds,
       examplesSoFar: counters.examples,
-      epoch: this.epochs.progress,
+      epoch: current.progress,
       staleness,
     })
   }
 
-  /** The run is finished by the test of its last version, or by one that reaches the accuracy it was to reach. */
-  private foldEvaluated(point: TestPoint): TestPoint {
+  /** A stage is ended by the test of its last version; the run also by one that reaches the accuracy it was to reach. */
+  private foldEvaluated(point: TestPoint, outcomes: Uint8Array | null): TestPoint {
     this.series.evaluated(point)
+    this.outcomes = outcomes
     const { accuracy } = this.spec.stop
-    const reached = accuracy !== undefined && point.accuracy >= accuracy
+    const reached = accuracy !== undefined && point.accuracy >= accuracy && this.current.plan.layer === null
     if (this.state === 'running' && reached) this.enter('finished', null, 0)
-    this.finishIfTested()
+    if (this.overfits(point)) this.endStage()
+    else this.endStageIfTested()
     return point
   }
 
+  /** The gap between the free energies of held-out and training examples has grown in every one of the last tests. */
+  private overfits({ measure, trainMeasure }: TestPoint): boolean {
+    const { gapChecks } = this.current.plan
+    if (gapChecks === 0 || measure === null || trainMeasure === null) return false
+    this.gaps.push(measure - trainMeasure)
+    const last = this.gaps.slice(-gapChecks - 1)
+    return last.length > gapChecks && last.every((gap, i) => i === 0 || gap > last[i - 1])
+  }
+
   /** Trained, and its last version tested: by this test, or while it was paused. */
-  private finishIfTested(): void {
+  private endStageIfTested(): void {
     const tested = this.series.test.at(-1)?.version === this.parameters.version
-    if (this.state === 'running' && this.trained && tested) this.enter('finished', null, 0)
+    if (this.trained && tested) this.endStage()
+  }
+
+  /** The next stage begins with what this one came to; after the last one the run is finished. */
+  private endStage(): void {
+    if (this.state !== 'running') return
+    const next = this.current.index + 1
+    if (next === this.stages.length) return this.enter('finished', null, 0)
+    this.trainedStack.push(this.parameters.snapshot())
+    this.current = this.open(next, this.parameters.version + 1)
+    this.divergence = new Divergence()
+    this.gaps = []
+    this.series.newStage()
+  }
+
+  private open(index: number, version: number, saved?: ConstructorParameters<typeof Stage>[5]): Stage {
+    const { spec, dataset, trainedStack: stack } = this
+    return new Stage(spec, this.stages[index], index, dataset, { stack, version }, saved)
   }
 
   private enter(state: RunState, reason: string | null, at: number): void {
@@ -229,7 +285,8 @@ export class History {
 
   get checkpointDue(): boolean {
     const due = this.sinceCheckpoint >= this.spec.checkpointEvery || this.bytesSinceCheckpoint >= CHECKPOINT_BYTES
-    return due && this.strategy.quiescent
+    // What may be diverging is no state to come back to.
+    return due && this.strategy.quiescent && !this.divergence.suspected
   }
 
   /** The history as it stands, to be written before anything else is folded in; null in the middle of a batch. */
@@ -237,10 +294,46 @@ export class History {
     if (!this.strategy.quiescent) return null
     this.sinceCheckpoint = 0
     this.bytesSinceCheckpoint = 0
-    const { counters, epochs, strategy, series, runningSince } = this
-    const { version } = this.parameters
-    // Written as JSON at once: what goes on changing is not kept.
-    const state = JSON.parse(JSON.stringify({ counters, epochs, strategy, series, version, runningSince }))
-    return { run, seq: this.folded, state, vectors: this.parameters.vectors() }
+    const { counters, series, divergence, gaps, current, runningSince, trainedStack, outcomes } = this
+    const saved: Omit<Saved, 'series' | 'divergence' | 'stageState'> & Record<string, unknown> = {
+      ...{ counters, series, divergence, gaps, runningSince },
+      stage: current.index,
+      stageState: current,
+      stack: trainedStack.map(({ length }) => length),
+      outcomes: outcomes?.length ?? 0,
+    }
+    return {
+      run,
+      seq: this.folded,
+      // Written as JSON at once: what goes on changing is not kept.
+      state: JSON.parse(JSON.stringify(saved)),
+      vectors: [
+        ...current.vectors(),
+        ...trainedStack.flatMap((values, i) => cut(`stack-${i}`, values)),
+        ...(outcomes === null ? [] : cut(OUTCOMES, floatsOf(outcomes))),
+      ],
+    }
   }
 }
+
+const OUTCOMES = 'outcomes'
+
+/** A vector as a checkpoint's rows. */
+function cut(name: string, values: Float32Array): CheckpointVector[] {
+  return ranges(values.length).map(({ index, from, to }) => ({ name, range: index, values: values.subarray(from, to) }))
+}
+
+function join(vectors: readonly CheckpointVector[], name: string, size: number): Float32Array {
+  const whole = new Float32Array(size)
+  for (const vector of vectors) if (vector.name === name) whole.set(vector.values, vector.range * RANGE_FLOATS)
+  return whole
+}
+
+/** Bytes carried as the floats that they would be: a checkpoint holds floats only. */
+function floatsOf(bytes: Uint8Array): Float32Array {
+  const whole = new Uint8Array(Math.ceil(bytes.length / 4) * 4)
+  whole.set(bytes)
+  return new Float32Array(whole.buffer)
+}
+
+const bytesOf = ({ buffer, byteOffset }: Float32Array, length: number) => new Uint8Array(buffer, byteOffset, length)

@@ -15,9 +15,16 @@ import type { Binding } from '../strategies/strategy.ts'
 export interface Lease {
   readonly id: string
   readonly volunteer: string
+  /** Index of the run's stage. */
+  readonly stage: number
   readonly kind: 'gradient' | 'evaluate'
+  /** Of the training examples in the epoch's shuffled order, of those as stored, or of the test examples. */
+  readonly from: 'shuffled' | 'train' | 'test'
   readonly stretches: Stretch[]
+  /** Examples in them, and of those the ones that are taken, where only a sample is. */
   readonly examples: number
+  readonly fraction: number
+  readonly reduce: 'mean' | 'sum'
   readonly batchSize: number
   readonly budgetMs: number
   readonly timeBoxed: boolean
@@ -35,6 +42,7 @@ export type HeldLease = Lease &
         announced: boolean
         /** The deadline never moves past this. */
         readonly latest: number
+        readonly startedAt: number
         readonly binding: Binding
       }
   )
@@ -79,6 +87,17 @@ export class Leases {
     return this.byVolunteer.get(volunteer)?.size ?? 0
   }
 
+  /** The other leases on the same work: several are out where a backup was given. Only work that is done whole is copied. */
+  copies({ id, stage, kind, timeBoxed, stretches }: Lease): HeldLease[] {
+    if (timeBoxed) return []
+    const [{ epoch, from }] = stretches
+    return [...this.held.values()].filter((other) => {
+      const [first] = other.stretches
+      const same = other.kind === kind && other.stage === stage && first.epoch === epoch && first.from === from
+      return same && other.id !== id
+    })
+  }
+
   all(): IterableIterator<HeldLease> {
     return this.held.values()
   }
@@ -95,7 +114,8 @@ export class Leases {
     if (lease?.volunteer !== volunteer) throw new Error(`invariant: ${volunteer} starts ${id}, which it does not hold`)
     const deadline = now + allowanceMs(lease.expectedMs)
     const latest = deadline + UPLOADS_MAX_MS
-    const started: StartedLease = { ...lease, state: 'started', binding, deadline, latest, announced: false }
+    const rest = { binding, deadline, latest, startedAt: now, announced: false }
+    const started: StartedLease = { ...lease, state: 'started', ...rest }
     this.hold(started)
     return started
   }

@@ -23,14 +23,15 @@ import {
 import type { RunSpec } from '../../shared/run-spec.ts'
 import type { Dataset } from '../datasets/dataset.ts'
 import type { Checkpoint, Entry, NewEntry } from '../journal/journal.ts'
-import { lengthOf, split } from '../strategies/epochs.ts'
+import { lengthOf, type Stretch, split } from '../strategies/epochs.ts'
+import type { Outstanding } from '../strategies/strategy.ts'
 import { detailOf, progressOf } from './detail.ts'
-import { Evaluation } from './evaluation.ts'
+import { Examiner } from './examiner.ts'
 import { History, type Points, type StateData, TRANSITIONS, type UpdateData } from './history.ts'
-import { type HeldLease, Leases, type StartedLease } from './leases.ts'
+import { type HeldLease, type Lease as HeldWork, Leases, type StartedLease } from './leases.ts'
 import { impossible, wrongLength } from './plausibility.ts'
 import { type Introduction, type Member, Roster } from './roster.ts'
-import { Shards } from './shards.ts'
+import { Shards, sampled } from './shards.ts'
 import { Trust } from './trust.ts'
 
 /** A volunteer may compute one lease and have the next one at hand. */
@@ -39,8 +40,11 @@ const LEASES_PER_VOLUNTEER = 2
 const GRANT_MARGIN = 1.25
 /** Who sends an update again while the first one is being written hears soon what became of it. */
 const SETTLING_MS = 500
-/** After so many refusals in a row for their numbers, none accepted in between, the newest version is tested. */
-const UNBELIEVABLE_MAX = 64
+/**
+ * After so many refusals in a row for their numbers, none accepted in between, the coordinator's own volunteer computes
+ * a lease: where its numbers are no better, it is not the crowd that is at fault but the run, which has diverged.
+ */
+const UNBELIEVABLE_MAX = 4
 /** A lease that is done whole (a portion, an evaluation) is expected to take at most this beyond the time box. */
 const WHOLE_MS = 60_000
 /** How long a volunteer that gets no work is told to wait before it asks again, if nobody calls it earlier. */
@@ -68,38 +72,52 @@ export class Run {
   /** What is durable; everything else here may be lost at any instant. */
   readonly history: History
   bytesDown = 0
+  private readonly dataset: Dataset
   private readonly leases = new Leases((lease) => {
     if (lease.state === 'started') this.versions.release(lease.binding.version)
   })
-  private readonly trust = new Trust()
-  private readonly trainShards: Shards
-  private readonly testShards: Shards
-  private readonly evaluation: Evaluation
+  private readonly shards: Record<HeldWork['from'], Shards>
   private readonly boot: string
-  private readonly updateBytes: number
+  /** Of the stage that is under way. */
+  private trust = new Trust()
+  private examiner: Examiner
+  private updateBytes: number
   private leasesGranted = 0
   updatesRefused = 0
   /** Leases whose update is checked and waits for the journal, and how many of them are gradients. */
   private readonly settling = new Set<string>()
   private gradientsSettling = 0
-  /** Updates refused as not finite or too long since the last accepted one: the model may have diverged. */
+  /** Updates refused as not finite or too long since the last accepted one. */
   private unbelievable = 0
-  /** The version whose loss was found not to be finite. */
-  private diverged: number | null = null
-  /** Progress in units of evaluateEveryEpochs at the last evaluation asked for. */
-  private evaluationsAsked = 0
+  /** Why the run can only fail: what even a trusted volunteer computes is no number. */
+  failure: string | null = null
+  /** That is on its way to the journal. */
+  failing = false
 
-  /** `boot` makes this process' lease ids unlike those of any other. A checkpoint brings the run to where it was. */
+  /**
+   * `boot` makes this process' lease ids unlike those of any other. A checkpoint brings the run to where it was. Throws
+   * where the model does not fit the dataset.
+   */
   constructor(id: string, spec: RunSpec, dataset: Dataset, boot: string, createdAt: number, checkpoint?: Checkpoint) {
     this.id = id
     this.spec = spec
     this.boot = boot
     this.createdAt = createdAt
+    this.dataset = dataset
     this.history = new History(spec, dataset, checkpoint)
-    this.trainShards = new Shards(dataset.train, spec.seed, 'shuffled')
-    this.testShards = new Shards(dataset.test, spec.seed, 'stored')
-    this.evaluation = new Evaluation(dataset.test.examples)
-    this.updateBytes = payloadSize(codecs[spec.codec.up], this.model.layout.size)
+    this.shards = {
+      shuffled: new Shards(dataset.train, spec.seed, 'shuffled'),
+      train: new Shards(dataset.train, spec.seed, 'stored'),
+      test: new Shards(dataset.test, spec.seed, 'stored'),
+    }
+    this.examiner = new Examiner(this.history, dataset)
+    this.updateBytes = payloadSize(codecs[this.plan.codec.up], this.model.layout.size)
+  }
+
+  /** After the journal is folded in: what is not durable follows it. */
+  recovered(): void {
+    this.followStage()
+    this.examiner.plan()
   }
 
   get state(): RunState {
@@ -118,19 +136,28 @@ export class Run {
     return this.history.versions
   }
 
-  /** Every planned example is counted; what is left is the last evaluation. */
+  private get plan() {
+    return this.history.stage.plan
+  }
+
+  /** Every planned example of this stage is counted; what is left is its last evaluation. */
   get trained(): boolean {
     return this.history.trained
   }
 
   /** A trusted volunteer would get work here. */
-  get wantsEvaluation(): boolean {
-    return this.evaluation.waiting
+  get wantsTrusted(): boolean {
+    return this.examiner.waiting || this.suspect
   }
 
   /** Nothing is under way that would still change what the run says of itself. */
   get settled(): boolean {
-    return (this.state === 'finished' || this.state === 'failed') && this.evaluation.version === null
+    return (this.state === 'finished' || this.state === 'failed') && this.examiner.version === null
+  }
+
+  /** Nobody's numbers can be believed any more: is it the crowd or the run? */
+  private get suspect(): boolean {
+    return this.state === 'running' && this.unbelievable >= UNBELIEVABLE_MAX
   }
 
   // ---- volunteers -----------------------------------------------------------------------------------------------
@@ -164,54 +191,58 @@ export class Run {
       if (unheard !== undefined) return { ok: true, lease: this.describe(unheard, modelHash) }
       return refuse('busy', `a volunteer holds at most ${LEASES_PER_VOLUNTEER} leases`, WAIT_MS)
     }
-    return member.trusted ? this.leaseEvaluation(member, modelHash, now) : this.leaseTraining(member, modelHash, now)
+    if (!member.trusted || (this.suspect && !this.examiner.waiting)) return this.leaseTraining(member, modelHash, now)
+    return this.leaseEvaluation(member, modelHash, now)
   }
 
   private leaseTraining(member: Member, modelHash: string, now: number): LeaseReply {
     if (this.state !== 'running') return wait(`the run is ${this.state}`)
     if (this.trained) return wait('training is complete; the model is being tested')
     const budgetMs = 1000 * this.spec.leaseSeconds
-    const { roster } = this
+    const { roster, leases } = this
+    const { stage } = this.history
     const holds = (volunteer: string) => this.holds(volunteer) > 0
-    const draft = this.history.strategy.next({
+    const draft = stage.strategy.next({
       volunteer: member.volunteer,
       // Counted only where a strategy wants it: it walks the whole roster.
       get rank() {
-        return roster.rank(member.volunteer, holds, now)
+        return member.trusted ? 0 : roster.rank(member.volunteer, holds, now)
       },
       fitting: Math.ceil((GRANT_MARGIN * Roster.speedOf(member) * budgetMs) / 1000),
-      epochs: this.history.epochs,
+      epochs: stage.epochs,
+      get out() {
+        return outstanding(leases.all(), stage.index)
+      },
     })
     if ('wait' in draft) return wait(draft.wait)
-    const { stretches, batchSize, timeBoxed } = draft
-    return this.grant(member, modelHash, { kind: 'gradient', stretches, batchSize, budgetMs, timeBoxed }, now)
+    const { stretches, batchSize, timeBoxed, shuffled = true, fraction = 1, reduce = 'mean' } = draft
+    const from = shuffled ? 'shuffled' : 'train'
+    const work = { kind: 'gradient', from, stretches, fraction, reduce, batchSize, budgetMs, timeBoxed } as const
+    return this.grant(member, modelHash, work, now)
   }
 
   private leaseEvaluation(member: Member, modelHash: string, now: number): LeaseReply {
-    const stretches = this.evaluation.take()
-    if (stretches.length === 0) return wait('nothing is to be evaluated now')
+    const taken = this.examiner.take()
+    if (taken === null) return wait('nothing is to be evaluated now')
     const budgetMs = 1000 * this.spec.leaseSeconds
-    return this.grant(
-      member,
-      modelHash,
-      { kind: 'evaluate', stretches, batchSize: 500, budgetMs, timeBoxed: false },
-      now,
-    )
+    const whole = { kind: 'evaluate', fraction: 1, reduce: 'mean', batchSize: 500, budgetMs, timeBoxed: false } as const
+    return this.grant(member, modelHash, { ...whole, from: taken.side, stretches: taken.stretches }, now)
   }
 
   private grant(
     member: Member,
     model: string,
-    work: Pick<HeldLease, 'kind' | 'stretches' | 'batchSize' | 'budgetMs' | 'timeBoxed'>,
+    work: Omit<HeldWork, 'id' | 'volunteer' | 'stage' | 'examples' | 'expectedMs'>,
     now: number,
   ): LeaseReply {
-    const examples = lengthOf(work.stretches)
+    const examples = this.taken(work)
     const computeMs = (1000 * examples) / Roster.speedOf(member)
     const granted = this.leases.grant(
       {
         ...work,
         id: `${this.id}.${this.boot}.${++this.leasesGranted}`,
         volunteer: member.volunteer,
+        stage: this.history.stage.index,
         examples,
         // However slow it says it is: a lease that is done whole is not larger than its time box would be by much.
         expectedMs: Math.min(work.budgetMs + WHOLE_MS, computeMs) + member.overheadMs,
@@ -221,20 +252,31 @@ export class Run {
     return { ok: true, lease: this.describe(granted, model) }
   }
 
+  /** How many of the examples a lease takes. */
+  private taken({ stretches, fraction }: Pick<HeldWork, 'stretches' | 'fraction'>): number {
+    if (fraction === 1) return lengthOf(stretches)
+    const { train } = this.dataset
+    return stretches.reduce((sum, stretch) => sum + sampled(train, this.spec.seed, stretch.epoch, fraction, stretch), 0)
+  }
+
   /** A lease as its volunteer sees it. */
-  private describe({ id, kind, batchSize, stretches, timeBoxed, budgetMs }: HeldLease, model: string): Lease {
-    const shards = kind === 'gradient' ? this.trainShards : this.testShards
+  private describe(lease: HeldLease, model: string): Lease {
+    const { id, stage, kind, batchSize, stretches, from, fraction, reduce, timeBoxed, budgetMs } = lease
     return {
       id,
       run: this.id,
+      stage,
       kind,
       model,
       seed: this.spec.seed,
+      shuffled: from === 'shuffled',
+      fraction,
+      reduce,
       batchSize,
-      segments: shards.segments(stretches),
+      segments: this.shards[from].segments(stretches),
       budgetMs: timeBoxed ? budgetMs : 1e9,
-      codec: this.spec.codec.up,
-      parametersCodec: this.spec.codec.down,
+      codec: this.plan.codec.up,
+      parametersCodec: this.plan.codec.down,
     }
   }
 
@@ -246,13 +288,14 @@ export class Run {
     if (lease.state === 'granted') {
       const over = this.state === 'finished' || this.state === 'failed'
       if (over && lease.kind === 'gradient') return this.lost(lease, 'run-not-running', `the run is ${this.state}`)
+      if (lease.stage !== this.history.stage.index) return this.lost(lease, 'stale', STAGE_OVER)
       if (lease.kind === 'evaluate' && this.restartEvaluation()) {
         return refuse('version-gone', 'the version to be tested is not kept any more; the newest one is tested instead')
       }
       const binding =
         lease.kind === 'gradient'
-          ? this.history.strategy.bind(id, volunteer, this.parameters.version, this.history.rate)
-          : { version: this.evaluation.version, localRate: 0, continues: null }
+          ? this.history.strategy.bind(id, volunteer, this.parameters.version, this.history.stage.rate)
+          : { version: this.examiner.version, localRate: 0, continues: null }
       if (binding.version === null) return this.lost(lease, 'version-gone', 'this evaluation is over')
       this.versions.hold(binding.version)
       lease = this.leases.start(id, volunteer, { ...binding, version: binding.version }, now)
@@ -278,43 +321,56 @@ export class Run {
   submit(volunteer: string, update: UpdateRequest, payload: Uint8Array, now: number): Submission | Refusal {
     const lease = this.findStarted(volunteer, update, now)
     if ('ok' in lease) return this.refused(volunteer, lease)
+    const copied = this.leases.copies(lease).some(({ id }) => this.settling.has(id))
+    if (copied) return this.lost(lease, 'stale', 'another volunteer was faster with the same examples')
     let sumOfSquares = 0
     let entry: NewEntry | null = null
+    if (payload.length !== update.size) return this.refused(volunteer, wrongLength(update.size, payload.length))
     if (lease.kind === 'gradient') {
-      if (payload.length !== this.updateBytes) {
-        return this.refused(volunteer, wrongLength(this.updateBytes, payload.length))
-      }
-      sumOfSquares = this.parameters.sumSquares(this.spec.codec.up, payload)
-      const distrusted = this.trust.judge(volunteer, sumOfSquares, update.minibatches)
-      if (distrusted !== null) {
+      const judged = this.judge(lease, update, payload)
+      if (typeof judged !== 'number') {
         this.lost(lease)
-        return this.refused(volunteer, distrusted)
+        return this.refused(volunteer, judged)
       }
+      sumOfSquares = judged
       const data: UpdateData = {
         lease: lease.id,
         volunteer,
         version: lease.binding.version,
         minibatches: update.minibatches,
         examples: update.examples,
-        lossSum: update.lossSum!,
+        lossSum: update.lossSum,
         correct: update.correct,
         computeMs: update.computeMs,
-        stretches: split(lease.stretches, update.examples).head,
+        stretches: doneOf(lease, update).head,
         volunteers: this.roster.crowd,
       }
       entry = { run: this.id, at: now, kind: 'update', data, payload }
     } else {
-      entry = this.evaluated(update, now)
+      entry = this.evaluated(lease, update, payload, now)
     }
     this.settling.add(lease.id)
     if (lease.kind === 'gradient') this.gradientsSettling++
     return { lease, update, sumOfSquares, entry }
   }
 
+  /** The sum of squares of an update that may be believed. */
+  private judge(lease: StartedLease, update: UpdateRequest, payload: Uint8Array): number | Refusal {
+    // At a trial point a loss that is not finite is an answer, and nothing is read from the vector beside it.
+    if (update.lossSum === null) return 0
+    const sumOfSquares = this.parameters.sumSquares(this.plan.codec.up, payload)
+    const trusted = this.roster.get(lease.volunteer)?.trusted === true
+    const bound = trusted || this.history.strategy.searches ? 'absolute' : 'relative'
+    return this.trust.judge(lease.volunteer, sumOfSquares, unitsOf(lease, update), bound) ?? sumOfSquares
+  }
+
   /** The journal has the submission's entry: the lease is settled and its update folded in. */
-  settle({ lease, update, sumOfSquares }: Submission, entry: Entry | null, startedAt: number, now: number): Settlement {
+  settle({ lease, update, sumOfSquares }: Submission, entry: Entry | null, now: number): Settlement {
     this.unqueue(lease)
+    const copies = lease.kind === 'gradient' ? this.leases.copies(lease) : []
     this.leases.end(lease.id, 'settled')
+    // Whoever computes the same examples need not go on.
+    for (const { id } of copies) this.leases.end(id, 'given-back')
     const member = this.roster.get(lease.volunteer)
     if (member !== undefined) {
       member.updatesAccepted++
@@ -322,28 +378,35 @@ export class Run {
     }
     const staleness = lease.kind === 'gradient' ? this.parameters.version - lease.binding.version : 0
     // It cannot have computed for longer than the lease was out: what it says is taken for at most that.
-    const elapsedMs = Math.max(0, now - startedAt)
+    const elapsedMs = Math.max(0, now - lease.startedAt)
     const computeMs = Math.min(update.computeMs, elapsedMs)
     this.roster.measured(lease.volunteer, update.examples, computeMs, elapsedMs - computeMs)
     if (lease.kind === 'gradient') {
       this.unbelievable = 0
-      this.trust.accepted(lease.volunteer, sumOfSquares, update.minibatches)
-      this.history.epochs.giveBack(split(lease.stretches, update.examples).tail)
+      this.trust.accepted(lease.volunteer, sumOfSquares, unitsOf(lease, update))
+      this.history.epochs.giveBack(doneOf(lease, update).tail)
     }
     const points = entry === null ? { train: null, test: null } : this.history.fold(entry)
-    if (points.test?.version === this.evaluation.version) this.endEvaluation()
-    if (update.lossSum === null) {
-      this.diverged = lease.binding.version
-      this.endEvaluation()
-    }
-    this.planEvaluation()
+    if (points.test?.version === this.examiner.version) this.examiner.end()
+    if (update.lossSum === null && lease.kind === 'evaluate') this.examiner.giveUp(lease.binding.version)
+    this.followStage()
+    this.examiner.plan()
     return { version: this.parameters.version, staleness, ...points }
+  }
+
+  /** What belongs to a stage begins anew with it. */
+  private followStage(): void {
+    if (this.examiner.belongsTo(this.history.stage)) return
+    this.examiner = new Examiner(this.history, this.dataset)
+    this.trust = new Trust()
+    this.unbelievable = 0
+    this.updateBytes = payloadSize(codecs[this.plan.codec.up], this.model.layout.size)
   }
 
   /** The journal could not take the submission's entry: the lease is as it was, with time to try again. */
   unsettle({ lease }: Submission, now: number): void {
     this.unqueue(lease)
-    if (lease.kind === 'evaluate') this.evaluation.remove(lease.id)
+    if (lease.kind === 'evaluate') this.examiner.remove(lease.id)
     this.leases.extend(lease.id, now)
   }
 
@@ -392,7 +455,7 @@ export class Run {
 
   /** The leases that are out, those of them that wait for the journal, and the version under test: to look at only. */
   inspect(): { leases: HeldLease[]; settling: ReadonlySet<string>; evaluating: number | null } {
-    return { leases: [...this.leases.all()], settling: this.settling, evaluating: this.evaluation.version }
+    return { leases: [...this.leases.all()], settling: this.settling, evaluating: this.examiner.version }
   }
 
   // ---- inside ---------------------------------------------------------------------------------------------------
@@ -424,7 +487,10 @@ export class Run {
         `lease ${lease.id} is bound to version ${lease.binding.version}, got ${update.version}`,
       )
     }
-    const refusal = impossible(lease, update, this.updateBytes)
+    if (lease.stage !== this.history.stage.index) return this.lost(lease, 'stale', STAGE_OVER)
+    const bytes = lease.kind === 'gradient' ? this.updateBytes : this.examiner.outcomeBytes(lease)
+    const refusal = impossible(lease, update, bytes, this.history.strategy.searches === true)
+    if (refusal?.code === 'non-finite') this.lost(lease)
     if (refusal !== null) return refusal
     if (this.state === 'finished' || this.state === 'failed') {
       if (lease.kind === 'gradient') return this.lost(lease, 'run-not-running', `the run is ${this.state}`)
@@ -449,76 +515,70 @@ export class Run {
   /** What a lease held is free again, and whoever let it come to nothing stands last in the queue. */
   private release(lease: HeldLease): void {
     this.roster.demote(lease.volunteer)
-    if (lease.kind === 'gradient') this.history.epochs.giveBack(lease.stretches)
-    else if (this.evaluation.version !== null) {
-      this.evaluation.giveBack(
-        lease.state === 'started' ? lease.binding.version : this.evaluation.version,
-        lease.stretches,
-      )
-    }
+    if (lease.stage !== this.history.stage.index) return
+    if (lease.kind === 'evaluate') return this.examiner.giveBack(lease)
+    // While a copy is out, its examples are not free.
+    if (this.leases.copies(lease).length === 0) this.history.epochs.giveBack(lease.stretches)
+    this.history.strategy.lost(lease.id, lease.volunteer)
   }
 
   private refused(volunteer: string, refusal: Refusal): Refusal {
     this.updatesRefused++
-    if (refusal.code === 'non-finite' || refusal.code === 'norm-too-large') {
-      // The coordinator's own volunteer finds out whether the model is still one.
-      const suspect = ++this.unbelievable >= UNBELIEVABLE_MAX && this.state === 'running'
-      if (suspect && this.requestEvaluation()) this.unbelievable = 0
-    }
     const member = this.roster.get(volunteer)
+    if (refusal.code === 'non-finite' || refusal.code === 'norm-too-large') {
+      this.unbelievable++
+      if (member?.trusted === true) {
+        this.failure = `training diverged: what the coordinator itself computed at version ${this.parameters.version} was refused (${refusal.message}); lower the rate`
+      }
+    }
     if (member !== undefined) member.updatesRefused++
     return refusal
   }
 
-  private evaluated(update: UpdateRequest, now: number): NewEntry | null {
+  private evaluated(lease: StartedLease, update: UpdateRequest, payload: Uint8Array, now: number): NewEntry | null {
     if (update.lossSum === null) {
       const reason = `the model diverged: at version ${update.version} its loss on the test examples is not finite; lower the rate`
       const failed = this.transition('failed', reason, now)
       return typeof failed === 'string' ? null : failed
     }
-    const point = this.evaluation.add(update.lease, { ...update, lossSum: update.lossSum })
-    if (point === null) return null
-    return { run: this.id, at: now, kind: 'evaluated', data: point, payload: null }
-  }
-
-  /** Asks for an evaluation when the spec says so, and of the last version when training is complete. */
-  planEvaluation(): void {
-    const lastTested = this.history.series.test.at(-1)?.version
-    if (this.diverged === this.parameters.version) return
-    if (this.trained || this.state === 'finished') {
-      if (lastTested !== this.parameters.version && this.parameters.version > 0) this.requestEvaluation()
-      return
-    }
-    const every = this.spec.evaluateEveryEpochs
-    const asked = every === 0 ? 0 : Math.floor(this.history.epochs.progress / every + 1e-9)
-    if (this.state === 'running' && asked > this.evaluationsAsked && this.requestEvaluation()) {
-      this.evaluationsAsked = asked
-    }
+    const whole = this.examiner.add(lease, update, payload)
+    return whole && { run: this.id, at: now, kind: 'evaluated', data: whole.point, payload: whole.outcomes }
   }
 
   /** Where the bytes of the version under test are gone, the test begins anew with the newest one: true. */
   private restartEvaluation(): boolean {
-    const { version } = this.evaluation
-    if (version === null || this.versions.bytes(version) !== null) return false
+    if (!this.examiner.lost) return false
     const parts = [...this.leases.all()].filter(({ id, kind }) => kind === 'evaluate' && !this.settling.has(id))
     for (const { id } of parts) this.leases.end(id, 'given-back')
-    this.endEvaluation()
-    return this.requestEvaluation()
+    this.examiner.end()
+    return this.examiner.request()
   }
+}
 
-  /** While it is under way, the evaluation holds its version. */
-  private requestEvaluation(): boolean {
-    const { seconds, examples } = this.history.counts
-    const { version } = this.parameters
-    const asked = this.evaluation.request({ version, seconds, examples, epoch: this.history.epochs.progress })
-    if (asked) this.versions.hold(version)
-    return asked
-  }
+const STAGE_OVER = 'the stage it belongs to is over; the next one has another model'
 
-  private endEvaluation(): void {
-    if (this.evaluation.version !== null) this.versions.release(this.evaluation.version)
-    this.evaluation.end()
+/** The examples that were done, and those that were not. Work without a time box is done whole. */
+function doneOf(lease: StartedLease, { examples }: UpdateRequest): { head: Stretch[]; tail: Stretch[] } {
+  return lease.timeBoxed ? split(lease.stretches, examples) : { head: [...lease.stretches], tail: [] }
+}
+
+/** Over how many mean gradients an update is a sum. */
+function unitsOf({ reduce }: StartedLease, { minibatches, examples }: UpdateRequest): number {
+  return reduce === 'sum' ? examples : minibatches
+}
+
+/** The training work that is out, oldest first, each with all who hold it. */
+function outstanding(leases: Iterable<HeldLease>, stage: number): Outstanding[] {
+  const found = new Map<string, { stretches: readonly Stretch[]; volunteers: string[] }>()
+  for (const lease of leases) {
+    if (lease.kind !== 'gradient' || lease.stage !== stage) continue
+    const [{ epoch, from }] = lease.stretches
+    const known = found.get(`${epoch} ${from}`)
+    if (known === undefined)
+      found.set(`${epoch} ${from}`, { stretches: lease.stretches, volunteers: [lease.volunteer] })
+    else known.volunteers.push(lease.volunteer)
   }
+  return [...found.values()]
 }
 
 const wait = (reason: string): LeaseReply => ({ ok: true, waitMs: WAIT_MS, reason })

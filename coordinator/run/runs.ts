@@ -5,6 +5,7 @@
  * after `pending` became true, `expire` every second, and hears of what happened through `Listener`.
  */
 import type { LiveEvent, RunDetail, RunMetrics, RunState } from '../../shared/api.ts'
+import { misfit } from '../../shared/contradictions.ts'
 import {
   type GiveBackRequest,
   type LeaseReply,
@@ -17,14 +18,30 @@ import {
   type Verdict,
 } from '../../shared/protocol.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
+import type { Part } from '../../shared/stack.ts'
 import type { Blob, Dataset } from '../datasets/dataset.ts'
 import { type Entry, type Journal, type NewEntry, StorageError } from '../journal/journal.ts'
+import { type ExportName, exported } from './exported.ts'
+import { History } from './history.ts'
+import { ModelBlobs } from './model-blobs.ts'
 import type { Introduction } from './roster.ts'
 import { Run, type Settlement, type Submission } from './run.ts'
+
+/** A RunSpec that cannot run, which only the dataset shows. */
+export class Unfit extends Error {
+  readonly field: string
+
+  constructor(field: string, message: string) {
+    super(message)
+    this.field = field
+  }
+}
 
 export interface Listener {
   /** There may be work now for a volunteer that was told to wait. */
   work(): void
+  /** Something waits to be gathered and written. */
+  queued(): void
   event(event: LiveEvent): void
   /** Something an operator should read in the log. */
   warn(message: string, details: Record<string, unknown>): void
@@ -40,16 +57,18 @@ export interface Surroundings {
   readonly listener: Listener
 }
 
+/** Something that is journalled, and what follows. */
 interface Pending {
   readonly run: Run
-  readonly submission: Submission
-  readonly startedAt: number
-  /** A lease to start with the answer. */
-  readonly next: string | undefined
-  readonly answer: (verdict: Verdict | Refusal) => void
+  /** Several are written together or not at all. */
+  readonly entries: readonly NewEntry[]
+  /** They are in the journal: folds them in. What it returns is done when the whole batch is folded in. */
+  settle(entries: readonly Entry[], now: number): (now: number) => void
+  /** They could not be written. */
+  failed(error: StorageError, now: number): void
 }
 
-/** Updates that share a transaction, and what of them is to be journalled. */
+/** What shares a transaction. */
 export interface Batch {
   readonly pending: readonly Pending[]
   readonly entries: readonly NewEntry[]
@@ -68,20 +87,20 @@ const STORAGE_RETRY_MS = 5_000
 export class Runs {
   private readonly surroundings: Surroundings
   private readonly runs = new Map<string, Run>()
-  private readonly models = new Map<string, Blob>()
+  private readonly models: ModelBlobs
   private readonly datasets = new Map<string, Dataset>()
-  /** Volunteers of this process, the run each works on, and when its leases were started. */
+  /** Volunteers of this process, and the run each works on. */
   private readonly volunteers = new Map<
     string,
     { introduction: Introduction; wanted: string | undefined; run: string | null }
   >()
-  private readonly startedAt = new Map<string, number>()
   private readonly queue: Pending[] = []
   /** The last write to the journal failed: nothing is accepted until one succeeds. */
   storageFault: string | null = null
 
   constructor(surroundings: Surroundings) {
     this.surroundings = surroundings
+    this.models = new ModelBlobs(surroundings.blob)
   }
 
   /** Brings back every run of the journal: newest checkpoint, then the fold over what came after it. */
@@ -90,8 +109,11 @@ export class Runs {
     for (const id of journal.runs()) {
       const run = this.recoverRun(id)
       this.adopt(run)
-      if (run.state === 'running') this.write([{ run: id, at: now, kind: 'recovered', data: null, payload: null }])
-      run.planEvaluation()
+      if (run.state === 'running') {
+        const [entry] = this.append([{ run: id, at: now, kind: 'recovered', data: null, payload: null }])
+        run.history.fold(entry)
+      }
+      run.recovered()
     }
   }
 
@@ -117,20 +139,19 @@ export class Runs {
 
   // ---- operators ------------------------------------------------------------------------------------------------
 
-  /** Creates a run and starts it. Throws where the dataset cannot be opened, StorageError where it cannot be written. */
-  create(id: string, spec: RunSpec, now: number): RunDetail {
-    const run = new Run(id, spec, this.dataset(spec.dataset), this.surroundings.boot, now)
+  /**
+   * Creates a run and starts it; `answer` is called when it is durable, or with why it could not be written. Throws
+   * Unfit where the dataset cannot be opened or the model does not fit it.
+   */
+  create(id: string, spec: RunSpec, now: number, answer: (outcome: RunDetail | StorageError) => void = () => {}): void {
+    const dataset = this.fitting(spec)
+    const run = new Run(id, spec, dataset, this.surroundings.boot, now)
     const data: CreatedData = { spec, createdAt: now }
     const started = run.transition('running', null, now)
     if (typeof started === 'string') throw new Error(`invariant: ${started}`)
     // In one transaction: a run that is journalled has begun.
-    const entries = this.append([{ run: id, at: now, kind: 'created', data, payload: null }, started])
-    for (const entry of entries) run.history.fold(entry)
-    this.adopt(run)
-    this.saveCheckpoint(run)
-    this.surroundings.listener.work()
-    this.tell(run, now)
-    return run.detail(now)
+    const created: NewEntry = { run: id, at: now, kind: 'created', data, payload: null }
+    this.change(run, [created, started], answer, () => this.adopt(run))
   }
 
   list(): Run[] {
@@ -143,19 +164,56 @@ export class Runs {
 
   metrics(run: Run): RunMetrics {
     const { train, test } = run.history.series
-    return { run: run.id, train: [...train], test: [...test] }
+    return { run: run.id, train: [...train], test: [...test], iterations: [...(run.history.strategy.history ?? [])] }
   }
 
-  /** Moves a run into a state; a string says why it cannot. */
-  move(run: Run, state: RunState, reason: string | null, now: number): RunDetail | string {
+  /** What can be taken away of the run; of one that failed, as its last good checkpoint has it. null: it has no such part. */
+  exported(run: Run, name: ExportName): Part | null {
+    const checkpoint = run.state === 'failed' ? this.surroundings.journal.loadCheckpoint(run.id) : null
+    const history = checkpoint === null ? run.history : new History(run.spec, run.history.dataset, checkpoint)
+    return exported(history, name)
+  }
+
+  /** Moves a run into a state; `answer` as for `create`, or with a string that says why it cannot. */
+  move(
+    run: Run,
+    state: RunState,
+    reason: string | null,
+    now: number,
+    answer: (outcome: RunDetail | StorageError | string) => void = () => {},
+  ): void {
     const entry = run.transition(state, reason, now)
-    if (typeof entry === 'string') return entry
-    this.write([entry])
-    run.planEvaluation()
-    if (run.state === 'finished' || run.state === 'failed') this.saveCheckpoint(run)
-    this.surroundings.listener.work()
-    this.tell(run, now)
-    return run.detail(now)
+    if (typeof entry === 'string') answer(entry)
+    else this.change(run, [entry], answer)
+  }
+
+  /** Entries of the operator's or our own doing: they wait their turn among the updates. */
+  private change(
+    run: Run,
+    entries: readonly NewEntry[],
+    answer: (outcome: RunDetail | StorageError) => void,
+    folded = () => {},
+  ): void {
+    this.enqueue({
+      run,
+      entries,
+      settle: (written) => {
+        for (const entry of written) run.history.fold(entry)
+        run.recovered()
+        folded()
+        return (now) => {
+          if (written[0].kind === 'created') this.saveCheckpoint(run)
+          this.tell(run, now)
+          answer(run.detail(now))
+        }
+      },
+      failed: answer,
+    })
+  }
+
+  private enqueue(pending: Pending): void {
+    this.queue.push(pending)
+    this.surroundings.listener.queued()
   }
 
   // ---- volunteers -----------------------------------------------------------------------------------------------
@@ -184,7 +242,7 @@ export class Runs {
     if (run === undefined) return { ok: true, waitMs: 5_000, reason: 'no run is under way' }
     let elsewhere = 0
     for (const other of this.runs.values()) if (other !== run) elsewhere += other.holds(volunteer)
-    return run.lease(volunteer, this.models.get(run.id)!.hash, elsewhere, now)
+    return run.lease(volunteer, this.models.hashOf(run), elsewhere, now)
   }
 
   start(volunteer: string, lease: string, now: number): Start | Refusal {
@@ -192,15 +250,16 @@ export class Runs {
     if (run === undefined) return refuse('lease-unknown', `no lease ${lease} is held; ask for a new one`)
     if (run.roster.get(volunteer) === undefined)
       return refuse('lease-foreign', `lease ${lease} belongs to another volunteer`)
-    const start = run.start(volunteer, lease, now)
-    if (!('ok' in start) && !this.startedAt.has(lease)) this.startedAt.set(lease, now)
-    return start
+    return run.start(volunteer, lease, now)
   }
 
   /** May this update be sent? null means yes. */
   announce(volunteer: string, update: UpdateRequest, now: number): Refusal | null {
     const run = this.runOfUpdate(volunteer, update.lease)
-    return 'ok' in run ? run : run.announce(volunteer, update, now)
+    if ('ok' in run) return run
+    const refusal = run.announce(volunteer, update, now)
+    this.failDiverged(run, now)
+    return refusal
   }
 
   uploading(lease: string, now: number): void {
@@ -219,11 +278,37 @@ export class Runs {
     if ('ok' in run) return answer(run)
     const submission = run.submit(volunteer, update, payload, now)
     if ('ok' in submission) {
+      this.failDiverged(run, now)
       this.surroundings.listener.work()
       return answer(submission)
     }
-    const startedAt = this.startedAt.get(update.lease) ?? now
-    this.queue.push({ run, submission, startedAt, next: update.next, answer })
+    const { entry } = submission
+    this.enqueue({
+      run,
+      entries: entry === null ? [] : [entry],
+      settle: ([written = null], settledAt) => {
+        const settlement = run.settle(submission, written, settledAt)
+        return (answeredAt) => {
+          this.answer(submission, update.next, answer, settlement, answeredAt)
+          this.announceEvents(run, settlement, answeredAt)
+        }
+      },
+      failed: (error, failedAt) => {
+        const code: RefusalCode = error.fault === 'full' ? 'storage-full' : 'storage-failed'
+        run.unsettle(submission, failedAt)
+        answer(refuse(code, `${error.message}; the update was not taken, send it again`, STORAGE_RETRY_MS))
+      },
+    })
+  }
+
+  /** Even what the coordinator's own volunteer computes is no number: the run fails, once. */
+  private failDiverged(run: Run, now: number): void {
+    if (run.failure === null || run.state !== 'running' || run.failing) return
+    run.failing = true
+    // Where it cannot be written now, the next refusal brings it here again.
+    this.move(run, 'failed', run.failure, now, (outcome) => {
+      if (outcome instanceof StorageError) run.failing = false
+    })
   }
 
   giveBack(volunteer: string, { lease }: GiveBackRequest): Reply<object> {
@@ -231,7 +316,6 @@ export class Runs {
     if ('ok' in run) return run
     const refusal = run.giveBack(volunteer, lease)
     if (refusal !== null) return refusal
-    this.startedAt.delete(lease)
     this.surroundings.listener.work()
     return { ok: true }
   }
@@ -258,7 +342,7 @@ export class Runs {
   /** Takes what is pending, at most COMMIT_MAX updates, to be written in one transaction. */
   gather(): Batch {
     const pending = this.queue.splice(0, COMMIT_MAX)
-    return { pending, entries: pending.flatMap(({ submission }) => submission.entry ?? []) }
+    return { pending, entries: pending.flatMap(({ entries }) => entries) }
   }
 
   /** The batch is in the journal, its first entry numbered `first`: folds it in and answers. Batches settle in order. */
@@ -267,15 +351,15 @@ export class Runs {
     const entries = written.map((entry, i) => ({ ...entry, seq: first + i, pruned: false }))
     // What is in the journal is folded in before anything else may go wrong.
     let next = 0
-    const settlements = queue.map(({ run, submission, startedAt }) => {
-      this.startedAt.delete(submission.lease.id)
-      return run.settle(submission, submission.entry === null ? null : entries[next++], startedAt, now)
+    const rest = queue.map((pending) => {
+      const own = entries.slice(next, next + pending.entries.length)
+      next += own.length
+      return pending.settle(own, now)
     })
     const touched = new Set<Run>()
-    queue.forEach((pending, i) => {
-      this.answer(pending, settlements[i], now)
-      this.announceEvents(pending.run, settlements[i], now)
-      touched.add(pending.run)
+    queue.forEach(({ run }, i) => {
+      rest[i](now)
+      touched.add(run)
     })
     for (const run of touched) {
       if (run.history.checkpointDue || run.state === 'finished') this.saveCheckpoint(run)
@@ -288,10 +372,6 @@ export class Runs {
     let any = false
     for (const run of this.runs.values()) any = run.expire(now) || any
     if (any) this.surroundings.listener.work()
-    for (const lease of this.startedAt.keys()) {
-      // A lease that ended without a settlement leaves its start behind; an hour is longer than any lease.
-      if (now - this.startedAt.get(lease)! > 3_600_000) this.startedAt.delete(lease)
-    }
   }
 
   /** The last act of an orderly stop: a checkpoint of every run, so that the next start has nothing to fold. */
@@ -301,7 +381,8 @@ export class Runs {
 
   /** A model or a shard by its hash, where one of that hash was named in a lease. */
   blob(hash: string): Uint8Array | null {
-    for (const model of this.models.values()) if (model.hash === hash) return model.bytes
+    const model = this.models.find(hash)
+    if (model !== null) return model
     for (const { train, test } of this.datasets.values()) {
       const shard = train.find(hash) ?? test.find(hash)
       if (shard !== null) return shard
@@ -312,8 +393,23 @@ export class Runs {
   // ---- inside ---------------------------------------------------------------------------------------------------
 
   private adopt(run: Run): void {
-    this.models.set(run.id, this.surroundings.blob(new TextEncoder().encode(JSON.stringify(run.model))))
     this.runs.set(run.id, run)
+  }
+
+  /** The spec's dataset, where the model fits it. */
+  private fitting(spec: RunSpec): Dataset {
+    let dataset: Dataset
+    try {
+      dataset = this.dataset(spec.dataset)
+    } catch (error) {
+      // A plain error is an expected one, see DESIGN §8.
+      const { message } = error as Error
+      const expected = Object.getPrototypeOf(error) === Error.prototype && !message.startsWith('invariant:')
+      throw expected ? new Unfit('dataset', message) : error
+    }
+    const misfitting = misfit(spec, dataset)
+    if (misfitting !== null) throw new Unfit(misfitting.path.join('.'), misfitting.message)
+    return dataset
   }
 
   private dataset(spec: RunSpec['dataset']): Dataset {
@@ -337,7 +433,7 @@ export class Runs {
     const current = this.runs.get(record.run ?? '')
     const working = (run: Run | undefined) => run?.state === 'running' && !run.trained
     let chosen: Run | undefined
-    if (introduction.trusted) chosen = this.list().findLast((run) => run.wantsEvaluation) ?? current ?? this.list()[0]
+    if (introduction.trusted) chosen = this.list().findLast((run) => run.wantsTrusted) ?? current ?? this.list()[0]
     else if (wanted !== undefined) chosen = this.runs.get(wanted)
     else {
       const [emptiest] = this.list()
@@ -370,8 +466,13 @@ export class Runs {
   }
 
   /** The answer to an accepted update carries what the volunteer would ask for next: no round trip is lost. */
-  private answer({ submission, next, answer }: Pending, { version, staleness }: Settlement, now: number): void {
-    const { volunteer } = submission.lease
+  private answer(
+    { lease: { volunteer } }: Submission,
+    next: string | undefined,
+    answer: (verdict: Verdict | Refusal) => void,
+    { version, staleness }: Settlement,
+    now: number,
+  ): void {
     const start = next === undefined ? undefined : this.start(volunteer, next, now)
     if (start === undefined || 'ok' in start) return answer({ ok: true, verdict: 'accepted', version, staleness })
     const more = this.volunteers.has(volunteer) ? this.lease(volunteer, now) : undefined
@@ -390,11 +491,6 @@ export class Runs {
     this.surroundings.listener.event({ type: 'run', run: run.detail(now) })
   }
 
-  /** Journals entries of the operator's or our own doing and folds them in. */
-  private write(entries: NewEntry[]): void {
-    for (const entry of this.append(entries)) this.runs.get(entry.run)!.history.fold(entry)
-  }
-
   private append(entries: NewEntry[]): Entry[] {
     if (entries.length === 0) return []
     try {
@@ -408,14 +504,10 @@ export class Runs {
   }
 
   /** The batch could not be written: every lease is as it was, and its volunteer is told to send the update again. */
-  unsettle({ pending }: Batch, error: unknown, now: number): void {
+  unsettle({ pending: queue }: Batch, error: unknown, now: number): void {
     this.noteFault(error)
     if (!(error instanceof StorageError)) throw error
-    const code: RefusalCode = error.fault === 'full' ? 'storage-full' : 'storage-failed'
-    for (const { run, submission, answer } of pending) {
-      run.unsettle(submission, now)
-      answer(refuse(code, `${error.message}; the update was not taken, send it again`, STORAGE_RETRY_MS))
-    }
+    for (const pending of queue) pending.failed(error, now)
   }
 
   private noteFault(error: unknown): void {
@@ -425,6 +517,8 @@ export class Runs {
 
   private saveCheckpoint(run: Run): void {
     const { journal, listener } = this.surroundings
+    // The last one of a run that failed is the last that was good.
+    if (run.state === 'failed') return
     const checkpoint = run.history.checkpoint(run.id)
     if (checkpoint === null) return
     try {

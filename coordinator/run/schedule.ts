@@ -1,9 +1,12 @@
 /** How the server's rate moves over a run. */
 import type { RunSpec } from '../../shared/run-spec.ts'
 
-/** The rate when the share `progress` (0..1) of the planned examples is in: from `rate` to `rate·final`. */
-export function rateAt({ shape, final }: RunSpec['schedule'], rate: number, progress: number): number {
-  const left = 1 - Math.min(1, progress)
+/**
+ * The rate when the share `progress` (0..1) of the planned examples is in: `rate` for the share `hold`, from there to
+ * `rate·final`.
+ */
+export function rateAt({ shape, final, hold }: RunSpec['schedule'], rate: number, progress: number): number {
+  const left = 1 - Math.min(1, Math.max(0, progress - hold) / (1 - hold))
   switch (shape) {
     case 'constant':
       return rate

@@ -100,6 +100,11 @@ export class Series {
     return point
   }
 
+  /** Losses of another stage are of another kind: the mean begins anew. */
+  newStage(): void {
+    this.state.recent = null
+  }
+
   evaluated(point: TestPoint): void {
     this.state.test.push(point)
     if (this.state.test.length > POINTS_MAX) this.state.test = everySecond(this.state.test)

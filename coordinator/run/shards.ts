@@ -6,13 +6,14 @@ import type { Segment } from '../../shared/protocol.ts'
 import { Random, Stream } from '../../shared/random.ts'
 import type { Split } from '../datasets/dataset.ts'
 import type { Stretch } from '../strategies/epochs.ts'
+import type { Interval } from '../strategies/intervals.ts'
 
 export class Shards {
   private readonly split: Split
   private readonly order: (epoch: number) => Uint32Array
   private shuffled: { epoch: number; order: Uint32Array; starts: Uint32Array } | null = null
 
-  /** `order: 'shuffled'` for training, `'stored'` for evaluation. */
+  /** `order: 'shuffled'` anew for every epoch, or `'stored'`. */
   constructor(split: Split, seed: number, order: 'shuffled' | 'stored') {
     this.split = split
     this.order =
@@ -58,6 +59,22 @@ export class Shards {
   private sizeOf(shard: number): number {
     return Math.min(this.split.shardSize, this.split.examples - shard * this.split.shardSize)
   }
+}
+
+/**
+ * How many of the examples [from, to), counted as stored, are in a pass' Bernoulli sample of probability `fraction`: the
+ * draws are those that the volunteer makes (protocol.ts, `lease.fraction`).
+ */
+export function sampled(split: Split, seed: number, pass: number, fraction: number, { from, to }: Interval): number {
+  if (fraction >= 1) return to - from
+  let count = 0
+  for (let i = from; i < to; ) {
+    const shard = Math.floor(i / split.shardSize)
+    const random = new Random(seed, Stream.sample, pass, shard)
+    const end = Math.min(to, (shard + 1) * split.shardSize)
+    for (; i < end; i++) if (random.uniform(i - shard * split.shardSize) < fraction) count++
+  }
+  return count
 }
 
 /** The last index whose value is not after `position` (binary search; starts[0] is 0). */

@@ -32,12 +32,21 @@ export class Trust {
   private tooLong = 0
   private readonly refusedOf = new Set<string>()
 
-  /** `sumOfSquares` of the decoded update (NaN or infinite where an element is), over so many minibatches. */
-  judge(volunteer: string, sumOfSquares: number, minibatches: number): Refusal | null {
+  /**
+   * `sumOfSquares` of the decoded update (NaN or infinite where an element is), over so many minibatches. `absolute`:
+   * whoever sends it is trusted, or where it was computed nobody has been yet, so others' norms say nothing of it.
+   */
+  judge(
+    volunteer: string,
+    sumOfSquares: number,
+    minibatches: number,
+    bound: 'relative' | 'absolute' = 'relative',
+  ): Refusal | null {
     if (!Number.isFinite(sumOfSquares)) return refuse('non-finite', 'the update holds a NaN or an infinity')
     const norm = normOf(sumOfSquares, minibatches)
-    if (norm <= this.limit) return null
-    const message = `the update's norm is ${norm.toPrecision(3)} a minibatch; at most ${this.limit.toPrecision(3)} is taken now`
+    const limit = bound === 'absolute' ? NORM_MAX : this.limit
+    if (norm <= limit) return null
+    const message = `the update's norm is ${norm.toPrecision(3)} a minibatch; at most ${limit.toPrecision(3)} is taken now`
     this.refusedOf.add(volunteer)
     if (++this.tooLong % REFUSED_MAX === 0 && this.refusedOf.size > this.norms.size / 2) {
       this.limit = Math.min(NORM_MAX, 2 * this.limit)

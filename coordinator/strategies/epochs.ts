@@ -79,6 +79,16 @@ export class Epochs {
     return this.open.map(({ epoch, free, done }) => ({ epoch, free: free.toJSON(), done: done.toJSON() }))
   }
 
+  /** Free positions of the oldest open epoch, in order, to look at. */
+  get freeInCurrent(): readonly Interval[] {
+    return this.opened(0)?.free.toJSON() ?? []
+  }
+
+  /** All of these positions of the oldest open epoch are free. */
+  isFree(within: Interval): boolean {
+    return this.opened(0)?.free.covers(within) ?? false
+  }
+
   /** Takes free positions for a lease, at most `count`, of one epoch, the oldest that has any; [] when none is free. */
   take(count: number): Stretch[] {
     for (let i = 0; i < OPEN_EPOCHS; i++) {

@@ -43,6 +43,13 @@ export class Intervals {
     })
   }
 
+  /** All of [from, to) is in the set. */
+  covers({ from, to }: Interval): boolean {
+    if (to <= from) return true
+    const first = this.list[this.firstEndingAfter(from)]
+    return first !== undefined && first.from <= from && to <= first.to
+  }
+
   /** Takes out and returns the lowest numbers of the set inside `within`, at most `count` of them. */
   take(count: number, within: Interval = { from: 0, to: Number.POSITIVE_INFINITY }): Interval[] {
     const taken: Interval[] = []

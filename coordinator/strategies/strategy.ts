@@ -4,6 +4,8 @@
  * checkpoint; `fold` must be a deterministic function of the state and the journalled update, since recovery is the
  * same fold over the same journal.
  */
+import type { IterationPoint } from '../../shared/api.ts'
+import type { GradientPart } from '../parameters/parameters.ts'
 import type { Epochs, Stretch } from './epochs.ts'
 
 /** Who asks for work, and what there is. */
@@ -14,17 +16,35 @@ export interface Ask {
   /** Examples that fit the time box at this volunteer's measured speed; at least 1. */
   readonly fitting: number
   readonly epochs: Epochs
+  /** Work that is out now, oldest first: what a backup may be given of. */
+  readonly out: readonly Outstanding[]
+  /** Whether a volunteer neither holds a lease nor asked for one lately: nobody should wait for it. Absent: nobody is. */
+  readonly idle?: (volunteer: string) => boolean
 }
 
-export type Draft =
-  | {
-      readonly stretches: Stretch[]
-      /** Examples of a minibatch. */
-      readonly batchSize: number
-      /** A lease that must be done whole has no time box. */
-      readonly timeBoxed: boolean
-    }
-  | { readonly wait: string }
+export interface Outstanding {
+  readonly stretches: readonly Stretch[]
+  /** Who holds it: several, where backups were given. */
+  readonly volunteers: readonly string[]
+}
+
+export interface Work {
+  readonly stretches: Stretch[]
+  /** Examples of a minibatch. */
+  readonly batchSize: number
+  /** A lease that must be done whole has no time box. */
+  readonly timeBoxed: boolean
+  /** The examples in the epoch's shuffled order (the default), or as stored: the same shards in every pass. */
+  readonly shuffled?: boolean
+  /** Only a Bernoulli sample of them, of this probability; 1 where absent. */
+  readonly fraction?: number
+  /** Whether the update sums the minibatches' mean gradients (the default) or the examples' gradients. */
+  readonly reduce?: 'mean' | 'sum'
+  /** The same stretches as a lease that is out: the first result counts, the other one is refused. */
+  readonly backup?: boolean
+}
+
+export type Draft = Work | { readonly wait: string }
 
 /** To what a lease is bound when the volunteer begins it. */
 export interface Binding {
@@ -40,16 +60,24 @@ export interface Settled {
   readonly volunteer: string
   /** Base version. */
   readonly version: number
+  /** Versions that came between it and now. */
+  readonly staleness: number
   readonly minibatches: number
   readonly stretches: Stretch[]
+  /** Examples that were taken: of a Bernoulli sample fewer than the stretches are long. */
   readonly examples: number
-  /** The encoded sum of the minibatches' mean gradients. */
+  /** Infinity where it is not finite, which only a strategy that searches is given. */
+  readonly lossSum: number
+  /** The encoded sum of the minibatches' mean gradients, or of the examples' gradients. */
   readonly payload: Uint8Array
 }
 
-/** The server's step: gradient = Σ weight · decode(payload), summed in this order, then the update rule, then a new version. */
+/**
+ * The server's step: gradient = Σ weight · decode(payload), summed in this order, then the update rule, then a new
+ * version. In place of a payload there may be a vector of the parameters that the strategy made.
+ */
 export interface Apply {
-  readonly parts: { readonly payload: Uint8Array; readonly weight: number }[]
+  readonly parts: readonly GradientPart[]
 }
 
 export interface Strategy {
@@ -57,8 +85,15 @@ export interface Strategy {
   next(ask: Ask): Draft
   /** Binds a lease at `version`, the newest one; `rate` is the server's current rate. */
   bind(lease: string, volunteer: string, version: number, rate: number): Binding
-  /** Folds an update in; null where nothing is applied yet. */
-  fold(settled: Settled): Apply | null
+  /**
+   * Folds an update in: the step it brings; `published` where the strategy made the next version itself, on the vectors
+   * of the parameters; null where nothing is applied yet.
+   */
+  fold(settled: Settled): Apply | 'published' | null
+  /** Every planned example is counted: the step that what is still held brings. */
+  flush?(): Apply | null
+  /** A lease of the volunteer came to nothing. */
+  lost(lease: string, volunteer: string): void
   /** The volunteer is gone: forget what was only a hint. */
   left(volunteer: string): void
   /** Versions behind the newest that an update may be; more is refused as stale. */
@@ -67,6 +102,16 @@ export interface Strategy {
   versionsOf(updates: number): number
   /** Everything folded so far is applied: a checkpoint may be taken here. */
   readonly quiescent: boolean
+  /** Why nothing is left to do before the planned passes are over (it converged); null while there is. */
+  readonly ended: string | null
+  /** Steps so far, where they are not passes over the examples: iterations. */
+  readonly iterations?: number
+  /** The loss of each iteration. */
+  readonly history?: readonly IterationPoint[]
+  /** A version may be a trial point at which the loss is not finite: such an update is an answer, not a fault. */
+  readonly searches?: boolean
+  /** Vectors that a checkpoint must hold beside the parameters and the update rule's. */
+  readonly vectors: readonly string[]
   /** What must survive: JSON. */
   toJSON(): unknown
 }

@@ -10,6 +10,8 @@ import type { Apply, Ask, Binding, Draft, Settled, Strategy } from './strategy.t
 export class Synchronous implements Strategy {
   /** A portion belongs to the version it was drawn at: the batch cannot end without it. */
   readonly maxStaleness = 0
+  readonly ended = null
+  readonly vectors = []
   private readonly spec: SynchronousSpec
   private readonly examplesPerEpoch: number
   /** Portions of the batch that are in, waiting for the others. Not in checkpoints: those are taken between batches. */
@@ -55,6 +57,8 @@ export class Synchronous implements Strategy {
   versionsOf(): number {
     return 0
   }
+
+  lost(): void {}
 
   left(): void {}
 

@@ -57,6 +57,23 @@ export interface AdamScalars extends SgdScalars {
   readonly correction2: number
 }
 
+/** A generator of shared/random.ts. */
+export interface DrawKey {
+  readonly key0: number
+  readonly key1: number
+}
+
+/** `lambda` is for the mean gradient of a minibatch; g is the sum of `minibatches` of them. */
+export interface CompensationScalars {
+  readonly lambda: number
+  readonly minibatches: number
+}
+
+export interface AdaptiveCompensationScalars extends CompensationScalars {
+  readonly decay: number
+  readonly epsilon: number
+}
+
 /** What the module exports; the order of the arguments is that of shared/kernels/assembly. */
 interface Exports {
   readonly memory: WebAssembly.Memory
@@ -68,6 +85,11 @@ interface Exports {
   sumSquaresF16(source: number, count: number): number
   sumSquaresInt8(source: number, count: number): number
   sumSquares(x: number, count: number): number
+  sumAbs(x: number, count: number): number
+  dot(x: number, y: number, count: number): number
+  carry(y: number, e: number, x: number, count: number, a: number): void
+  multiply(y: number, x: number, count: number): void
+  shrink(x: number, count: number, t: number): void
   accumulate(y: number, x: number, count: number, a: number): void
   scale(x: number, count: number, a: number): void
   fill(x: number, count: number, value: number): void
@@ -77,6 +99,11 @@ interface Exports {
   momentum(w: number, g: number, m: number, count: number, weight: number, rate: number, mu: number): void
   adagrad(w: number, g: number, sum: number, count: number, weight: number, rate: number, epsilon: number): void
   adam(w: number, g: number, m: number, v: number, count: number, ...scalars: number[]): void
+  compensate(g: number, w: number, base: number, count: number, lambda: number): void
+  compensateAdaptive(g: number, w: number, base: number, ms: number, count: number, ...scalars: number[]): void
+  words(key0: number, key1: number, first: number, count: number, target: number): void
+  uniforms(key0: number, key1: number, first: number, count: number, target: number): void
+  masks(key0: number, key1: number, first: number, count: number, target: number, below: number, keep: number): void
 }
 
 let compiled: WebAssembly.Module | undefined
@@ -161,6 +188,35 @@ export class Kernels {
     return this.exports.sumSquaresInt8(source, count)
   }
 
+  /** Σx·y in f64: every product is exact, so only the additions round. */
+  dot(x: number, y: number, count: number): number {
+    return this.exports.dot(x, y, count)
+  }
+
+  /** Σ|x| in f64. */
+  sumAbs(x: number, count: number): number {
+    return this.exports.sumAbs(x, count)
+  }
+
+  /**
+   * y + e ← y + e + a·x, where y takes the sum rounded to f32 and e, which starts at 0, what the rounding lost. After n
+   * terms with a = 1, y + e (one `accumulate` of e) is Σx as if it had been summed with 48 bits and then rounded:
+   * |y + e − Σx| ≤ 2⁻²⁴·|Σx| + (n·2⁻²⁴)²·Σ|x| (Ogita, Rump & Oishi 2005, Sum2).
+   */
+  carry(y: number, e: number, x: number, count: number, a: number): void {
+    this.exports.carry(y, e, x, count, a)
+  }
+
+  /** y ← y⊙x */
+  multiply(y: number, x: number, count: number): void {
+    this.exports.multiply(y, x, count)
+  }
+
+  /** x ← sign(x)·max(0, |x| − t): the proximal step of t·‖x‖₁. */
+  shrink(x: number, count: number, t: number): void {
+    this.exports.shrink(x, count, t)
+  }
+
   /** y ← y + a·x */
   accumulate(y: number, x: number, count: number, a: number): void {
     this.exports.accumulate(y, x, count, a)
@@ -230,6 +286,50 @@ export class Kernels {
       epsilon / rootCorrection,
       1 - rate * weightDecay,
     )
+  }
+
+  /**
+   * Delay compensation with a constant λ (DC-ASGD-c): g ← g + n·λ·ḡ⊙ḡ⊙(w − base), where ḡ = g/n is the mean gradient
+   * of the n minibatches. As g = n·ḡ this is g·(1 + (λ/n)·g⊙(w − base)), so nothing is divided and multiplied back.
+   * Where w is base, g keeps its bits; w and base may be the same vector.
+   */
+  compensate(g: number, w: number, base: number, count: number, { lambda, minibatches }: CompensationScalars): void {
+    this.exports.compensate(g, w, base, count, lambda / minibatches)
+  }
+
+  /** The same with an adaptive λ (DC-ASGD-a): ms ← decay·ms + (1−decay)·ḡ⊙ḡ, then λ/√(ms + ε) for λ. See `flush` for ms. */
+  compensateAdaptive(
+    g: number,
+    w: number,
+    base: number,
+    ms: number,
+    count: number,
+    { lambda, minibatches, decay, epsilon }: AdaptiveCompensationScalars,
+  ): void {
+    const gain = (1 - decay) / minibatches ** 2
+    this.exports.compensateAdaptive(g, w, base, ms, count, lambda / minibatches, decay, gain, epsilon)
+  }
+
+  /** Draws `first` … `first` + count - 1 (below 2³²) of the generator with this key, as Random.u32 has them: u32s. */
+  words({ key0, key1 }: DrawKey, first: number, count: number, target: number): void {
+    this.exports.words(key0, key1, first, count, target)
+  }
+
+  /** The same as floats in [0, 1): Random.uniform rounded down to a multiple of 2⁻²⁴, which no rounding makes a 1. */
+  uniforms({ key0, key1 }: DrawKey, first: number, count: number, target: number): void {
+    this.exports.uniforms(key0, key1, first, count, target)
+  }
+
+  /** For the same draws floats: 0 where Random.uniform is below `rate`, in [0, 1), and else `keep`. */
+  masks(
+    { key0, key1 }: DrawKey,
+    first: number,
+    count: number,
+    target: number,
+    { rate, keep }: { readonly rate: number; readonly keep: number },
+  ): void {
+    // A whole number is below x when it is below x rounded up.
+    this.exports.masks(key0, key1, first, count, target, Math.ceil(rate * 0x100000000), keep)
   }
 }
 

@@ -22,23 +22,28 @@ import { existsSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Tensor, Tensor2D, Variable } from '@tensorflow/tfjs-core'
-import type { Engine } from '../../client/volunteer/compute/engine.ts'
+import type { Engine, Minibatch } from '../../client/volunteer/compute/engine.ts'
 import { initialParameters } from '../../shared/layout.ts'
 import { buildModel, type Layer, type Model } from '../../shared/models.ts'
 import type { BackendName } from '../../shared/protocol.ts'
 import { Random } from '../../shared/random.ts'
+import { GRID } from './grid-task.ts'
 import { median, report } from './report.ts'
 
 const ROUNDS = 7
 /** Several quick steps a turn, so that a neighbour's burst does not decide a median. */
 const TURN_MS = 150
 
+const MNIST = { inputShape: [28, 28, 1], classes: 10 }
 const TASKS = {
   mlp: {
-    model: () => buildModel({ template: 'mlp', hidden: [500, 500, 2000], activation: 'relu' }, [28, 28, 1], 10),
-    batch: 100,
+    model: () => buildModel(GRID.model, MNIST, null),
+    batch: GRID.batchSize,
   },
-  lenet: { model: () => buildModel({ template: 'lenet', activation: 'relu' }, [28, 28, 1], 10), batch: 64 },
+  lenet: {
+    model: () => buildModel({ template: 'lenet', form: 'modern', activation: 'relu' }, MNIST, null),
+    batch: 64,
+  },
 } as const
 type TaskName = keyof typeof TASKS
 
@@ -71,11 +76,13 @@ function stepFlops(task: TaskName): number {
   return 2 * TASKS[task].batch * (2 * sum(counts) + sum(counts.slice(1)))
 }
 
-function minibatch(batch: number): { inputs: Float32Array; labels: Uint8Array } {
+function minibatch(batch: number): Minibatch {
   const random = new Random(1)
   return {
     inputs: Float32Array.from({ length: batch * 784 }, (_, i) => random.uniform(i)),
     labels: Uint8Array.from({ length: batch }, (_, i) => i % 10),
+    keys: new Uint32Array(2 * batch),
+    count: batch,
   }
 }
 
@@ -97,13 +104,13 @@ async function here(backend: BackendName): Promise<Contestant> {
     device: engine.device,
     async prepare(task) {
       const model = TASKS[task].model()
-      const { inputs, labels } = minibatch(TASKS[task].batch)
+      const batch = minibatch(TASKS[task].batch)
       const trainer = await engine.load(model)
       const parameters = initialParameters(model.layout, 1)
       return async () => {
         trainer.begin(parameters)
         await measured(async () => {
-          trainer.step(inputs, labels, labels.length, 0)
+          trainer.step(batch, { localRate: 0, weight: 1 })
           await trainer.finish()
         })
       }

@@ -11,10 +11,11 @@ import { GRID } from './grid-task.ts'
 
 const [role, seconds] = [process.argv[2], Number(process.argv[3])]
 const { train } = readMnist()
-const model = buildModel(GRID.model, [28, 28, 1], 10)
+const model = buildModel(GRID.model, { inputShape: [28, 28, 1], classes: 10 }, null)
 const parameters = initialParameters(model.layout, 1)
 const inputs = new Float32Array(GRID.batchSize * 784)
 const labels = new Uint8Array(GRID.batchSize)
+const minibatch = { inputs, labels, keys: new Uint32Array(2 * GRID.batchSize), count: GRID.batchSize }
 let at = 0
 
 /** The next minibatch, from bytes, as a volunteer makes it. */
@@ -31,7 +32,7 @@ async function here(): Promise<() => Promise<void>> {
   const trainer = await (await openEngine('wasm')).load(model)
   trainer.begin(parameters)
   return async () => {
-    trainer.step(inputs, labels, labels.length, GRID.rate)
+    trainer.step(minibatch, { localRate: GRID.rate, weight: 1 })
     await trainer.settled()
   }
 }

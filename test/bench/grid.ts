@@ -55,7 +55,8 @@ async function grid(volunteers: number): Promise<number> {
     ownVolunteer: false,
     journal: { ...bound(journal), close: () => {} },
   })
-  const { run } = server.runs.create('grid', spec, Date.now())
+  const run = 'grid'
+  await new Promise((created) => server.runs.create(run, spec, Date.now(), created))
   const headless = fileURLToPath(new URL('../../client/volunteer/headless.ts', import.meta.url))
   const children = Array.from({ length: volunteers }, () =>
     spawn(process.execPath, ['--import', 'tsx', headless, server.url, '--backend', 'wasm'], { stdio: 'ignore' }),

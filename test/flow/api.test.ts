@@ -59,6 +59,8 @@ describe('runs', () => {
       epochs: 1000,
       testAccuracy: null,
       testLoss: null,
+      testMeasure: null,
+      stages: [{ name: 'train', epochs: 1000 }],
       trainLoss: null,
       versions: 0,
       examples: 0,
@@ -67,7 +69,7 @@ describe('runs', () => {
       meanStaleness: 0,
       bytesUp: 0,
       bytesDown: 0,
-      seconds: 0,
+      seconds: number,
       examplesPerSecond: 0,
       createdAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/),
       modelPath: expect.stringMatching(/^\/api\/runs\/r[0-9a-f]{8}\/model\.json$/),
@@ -138,7 +140,17 @@ describe('runs', () => {
       },
     ])
     expect(metrics.test).toEqual([
-      { seconds: number, examples: number, epoch: number, version: start.version, loss: 1, accuracy: 0.5 },
+      {
+        seconds: number,
+        examples: number,
+        epoch: number,
+        version: start.version,
+        stage: 'train',
+        loss: 1,
+        accuracy: 0.5,
+        measure: null,
+        trainMeasure: null,
+      },
     ])
     volunteer.close()
     await until('it is seen to be gone', async () => {
@@ -245,7 +257,7 @@ describe('runs', () => {
 describe('the model', () => {
   let run: string
   let weights: Float32Array
-  const { layout } = buildModel(SMALL.model, [28, 28, 1], 10)
+  const { layout } = buildModel(SMALL.model, { inputShape: [28, 28, 1], classes: 10 }, null)
   beforeAll(async () => {
     run = (await coordinator.createRun(SMALL)).run
     const volunteer = await SyntheticVolunteer.join(coordinator.url, { run })

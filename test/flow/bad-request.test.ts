@@ -86,7 +86,11 @@ describe('the operator API', () => {
 
   const specs: [string, object | null, Record<string, RegExp>][] = [
     ['nothing', null, { '(the whole spec)': /expected an object, got null/ }],
-    ['an unknown dataset', { dataset: { name: 'imagenet' } }, { 'dataset.name': /expected mnist, got "imagenet"/ }],
+    [
+      'an unknown dataset',
+      { dataset: { name: 'imagenet' } },
+      { 'dataset.name': /expected one of mnist, fashion-mnist, idx, got "imagenet"/ },
+    ],
     [
       'more training examples than there are',
       { dataset: { name: 'mnist', train: 70_000 } },

@@ -213,7 +213,7 @@ test('thousands of malformed frames disturb nobody and change nothing [T1] [G1] 
   ).toBeGreaterThan(0)
 
   // w ← w − rate·g in float32, one honest update after the other: plain JavaScript, no kernel.
-  const { layout } = buildModel(SMALL.model, [28, 28, 1], 10)
+  const { layout } = buildModel(SMALL.model, { inputShape: [28, 28, 1], classes: 10 }, null)
   const expected = initialParameters(layout, 1)
   const rate = Math.fround(SMALL.updateRule.rate)
   const inOrder = [...honest.acknowledged].sort((a, b) => a.version - b.version)

@@ -98,7 +98,7 @@ describe('a run', () => {
     await stop()
     expect(inside.detail(0)).toMatchObject({ versions: 122, meanStaleness: 0, examples: 1210 })
 
-    const model = buildModel(spec.model, [28, 28, 1], 10)
+    const model = buildModel(spec.model, { inputShape: [28, 28, 1], classes: 10 }, null)
     const engine = await openEngine('wasm')
     const trainer = await engine.load(model)
     const { train } = openDataset(dataset)
@@ -109,12 +109,12 @@ describe('a run', () => {
     for (const epoch of [0, 1]) {
       const segments = order.segments([{ epoch, from: 0, to: 605 }])
       const examples = new Examples(
-        { kind: 'gradient', seed: spec.seed, batchSize: 10, segments },
+        { kind: 'gradient', stage: 0, seed: spec.seed, shuffled: true, fraction: 1, batchSize: 10, segments },
         segments.map(({ shardIndex }) => shards[shardIndex]),
       )
-      for (const { inputs, labels, count } of examples.minibatches()) {
+      for (const minibatch of examples.minibatches()) {
         trainer.begin(parameters)
-        trainer.step(inputs, labels, count, 0)
+        trainer.step(minibatch, { localRate: 0, weight: 1 })
         const { gradient } = await trainer.finish()
         for (let i = 0; i < parameters.length; i++) parameters[i] -= Math.fround(rate * gradient![i])
       }

@@ -371,8 +371,8 @@ function must(rule: string, holds: boolean, message: string): void {
 function same(rule: string, history: History, expected: History, what: string): void {
   const [a, b] = [history.parameters, expected.parameters]
   must(rule, a.version === b.version, `${what} is at version ${a.version}, the journal says ${b.version}`)
-  const others = new Map(b.vectors().map((vector) => [`${vector.name}/${vector.range}`, vector.values]))
-  for (const { name, range, values } of a.vectors()) {
+  const others = new Map(b.checkpoint().map((vector) => [`${vector.name}/${vector.range}`, vector.values]))
+  for (const { name, range, values } of a.checkpoint()) {
     const other = others.get(`${name}/${range}`)!
     for (let i = 0; i < values.length; i++) {
       must(

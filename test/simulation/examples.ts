@@ -19,9 +19,10 @@ function split(examples: number, part: number): Split {
       return blob
     },
     find: (hash) => blobs.get(hash)?.bytes ?? null,
+    example: (index) => ({ input: new Uint8Array(4), label: index % 3 }),
   }
 }
 
 export function emptyDataset({ name, train = 100, test = 20 }: RunSpec['dataset']): Dataset {
-  return { name, inputShape: [2, 2, 1], classes: 3, train: split(train, 1), test: split(test, 2) }
+  return { name, inputShape: [2, 2, 1], classes: 3, labelled: true, train: split(train, 1), test: split(test, 2) }
 }

@@ -88,6 +88,7 @@ export class Shell {
       blob: (bytes) => ({ hash: createHash('sha256').update(bytes).digest('hex'), bytes }),
       boot: `b${boot}`,
       listener: {
+        queued: () => {},
         work: () => {
           this.called = true
         },

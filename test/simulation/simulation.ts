@@ -78,8 +78,7 @@ class Simulation {
     }
     this.shell = new Shell(this.agenda, this.checker, this.draws, this.figures, note)
     this.layouts = story.specs.map(({ spec }) => {
-      const { inputShape, classes } = emptyDataset(spec.dataset)
-      return buildModel(spec.model, inputShape, classes).layout
+      return buildModel(spec.model, emptyDataset(spec.dataset), null).layout
     })
     const surroundings = {
       agenda: this.agenda,
@@ -156,14 +155,15 @@ class Simulation {
     const { runs } = this.shell
     const id = `r${place}`
     if (runs === null || this.agenda.now < EPOCH_MS) return this.agenda.after(500, () => this.create(place))
-    const run = runs.get(id)
-    try {
-      if (run === undefined) runs.create(id, this.story.specs[place].spec, this.agenda.now)
-      else if (run.state === 'draft') runs.move(run, 'running', null, this.agenda.now)
-    } catch (error) {
-      this.agenda.after(1_000, () => this.create(place))
-      if (!(error instanceof StorageError)) throw error
-    }
+    if (runs.get(id) !== undefined) return
+    let answered = false
+    runs.create(id, this.story.specs[place].spec, this.agenda.now, (outcome) => {
+      answered = !(outcome instanceof StorageError)
+    })
+    // The disk was full, or the coordinator killed before it could answer: the operator looks, and tries again.
+    this.agenda.after(5_000, () => {
+      if (!answered) this.create(place)
+    })
   }
 
   private strike(what: Misfortune, lastsMs: number, note: (line: string) => void): void {
@@ -208,11 +208,7 @@ class Simulation {
   private move(id: string, state: RunState): void {
     const run = this.shell.runs?.get(id)
     if (run === undefined || run.state === 'draft') return
-    try {
-      this.shell.runs!.move(run, state, null, this.agenda.now)
-    } catch (error) {
-      if (!(error instanceof StorageError)) throw error
-    }
+    this.shell.runs!.move(run, state, null, this.agenda.now)
   }
 
   private resume(): void {

@@ -1,39 +1,44 @@
 /** Judges WebGPU in Node by the oracle; test/unit/compute-webgpu.test.ts starts it and reads the JSON it prints. */
 import * as tf from '@tensorflow/tfjs-core'
 import { dawn } from '../../client/volunteer/compute/dawn.ts'
+import type { ModelDescription } from '../../client/volunteer/compute/engine.ts'
 import { chooseEngine, openEngine } from '../../client/volunteer/compute/engines.ts'
 import { initialParameters } from '../../shared/layout.ts'
-import { buildModel, type ModelSpec } from '../../shared/models.ts'
-import { Random } from '../../shared/random.ts'
 import { deviation, judge } from './oracle.ts'
+import { conv2d, dense, drawMinibatch, flatten, maxPool, modelOf, activation as softmax } from './oracle-models.ts'
 
 const gpu = await dawn()
 const declined: string[] = []
 const chosen = await chooseEngine(undefined, { gpu, onDeclined: (error) => declined.push(error.message) })
 const engine = await openEngine('webgpu', { gpu })
 
-const specs: [ModelSpec, number[]][] = [
-  [{ template: 'softmax' }, [6, 6, 1]],
-  [{ template: 'mlp', hidden: [33, 17], activation: 'relu' }, [6, 6, 1]],
-  [{ template: 'lenet', activation: 'relu' }, [14, 13, 2]],
-]
-const random = new Random(7)
+const models: Record<string, ModelDescription> = {
+  softmax: modelOf([flatten(), dense('output', 10), softmax('softmax')], [6, 6, 1]),
+  mlp: modelOf(
+    [flatten(), dense('a', 33, 'relu'), dense('b', 17, 'relu'), dense('c', 10), softmax('softmax')],
+    [6, 6, 1],
+  ),
+  lenet: modelOf(
+    [
+      ...[conv2d('conv_1', 6, 5, 'relu', { padding: 'same' }), maxPool('pool_1'), conv2d('conv_2', 16, 5, 'relu')],
+      ...[maxPool('pool_2'), flatten(), dense('dense_1', 120, 'relu'), dense('dense_2', 84, 'relu')],
+      ...[dense('output', 10), softmax('softmax')],
+    ],
+    [14, 13, 2],
+  ),
+}
 const before = tf.memory().numTensors
 const deviations: Record<string, number> = {}
-for (const [spec, inputShape] of specs) {
-  const model = buildModel(spec, inputShape, 10)
-  const count = 7
-  const features = inputShape.reduce((product, dimension) => product * dimension, 1)
+for (const [name, model] of Object.entries(models)) {
   const parameters = initialParameters(model.layout, 4)
-  const inputs = Float32Array.from({ length: count * features }, (_, i) => random.uniform(i))
-  const labels = Uint8Array.from({ length: count }, (_, i) => i % 10)
+  const minibatch = drawMinibatch(model, 7, 7)
   const trainer = await engine.load(model)
   trainer.begin(parameters)
-  trainer.step(inputs, labels, count, 0)
+  trainer.step(minibatch, { localRate: 0, weight: 1 })
   await trainer.settled()
   const { gradient, lossSum, correct } = await trainer.finish()
-  const expected = judge(model, parameters, inputs, labels, count)
-  deviations[spec.template] = Math.max(
+  const expected = judge(model, parameters, minibatch.inputs, minibatch.labels, minibatch.count)
+  deviations[name] = Math.max(
     deviation(gradient!, expected.gradient),
     Math.abs(lossSum / expected.lossSum - 1),
     correct === expected.correct ? 0 : 1,

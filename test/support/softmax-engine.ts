@@ -2,7 +2,7 @@
  * A compute engine small enough to check by eye: softmax regression (one kernel, one bias) in plain float64 loops. It
  * lets the volunteer be tested without a compute backend, against values that a test can work out.
  */
-import type { Engine, ModelDescription, Trainer } from '../../client/volunteer/compute/engine.ts'
+import type { Engine, Minibatch, ModelDescription, Trainer } from '../../client/volunteer/compute/engine.ts'
 
 export class SoftmaxEngine implements Engine {
   readonly backend = 'cpu'
@@ -37,9 +37,11 @@ export function softmaxTrainer(
   let steps = 0
   let lossSum = 0
   let correct = 0
+  let taken: number[] = []
+  let losses: number[] = []
 
   /** Adds to loss and hits, and returns the gradient of the mean loss. */
-  function observe(inputs: Float32Array, labels: Uint8Array, count: number): Float64Array {
+  function observe({ inputs, labels, count }: Minibatch): Float64Array {
     const gradient = new Float64Array(layout.size)
     for (let i = 0; i < count; i++) {
       const logits = Array.from({ length: classes }, (_, c) => {
@@ -49,7 +51,10 @@ export function softmaxTrainer(
       })
       const top = Math.max(...logits)
       const total = logits.reduce((sum, logit) => sum + Math.exp(logit - top), 0)
-      lossSum += Math.log(total) - (logits[labels[i]] - top)
+      const loss = Math.log(total) - (logits[labels[i]] - top)
+      losses.push(loss)
+      taken.push(logits.indexOf(top))
+      lossSum += loss
       if (logits.indexOf(top) === labels[i]) correct++
       for (let c = 0; c < classes; c++) {
         const slope = (Math.exp(logits[c] - top) / total - (c === labels[i] ? 1 : 0)) / count
@@ -60,6 +65,16 @@ export function softmaxTrainer(
     return gradient
   }
 
+  function outcomes(): Uint8Array {
+    const bytes = new Uint8Array(5 * taken.length)
+    bytes.set(taken)
+    const view = new DataView(bytes.buffer)
+    losses.forEach((loss, i) => {
+      view.setFloat32(taken.length + 4 * i, loss, true)
+    })
+    return bytes
+  }
+
   return {
     begin(parameters) {
       replica = Float64Array.from(parameters)
@@ -67,21 +82,26 @@ export function softmaxTrainer(
       steps = 0
       lossSum = 0
       correct = 0
+      taken = []
+      losses = []
     },
-    step(inputs, labels, count, localRate) {
+    step(minibatch, { localRate, weight }) {
       onStep()
       steps++
-      observe(inputs, labels, count).forEach((slope, i) => {
-        accrued[i] += slope
+      observe(minibatch).forEach((slope, i) => {
+        accrued[i] += weight * slope
         replica[i] -= localRate * slope
       })
     },
-    evaluate(inputs, labels, count) {
+    evaluate(minibatch) {
       onStep()
-      observe(inputs, labels, count)
+      observe(minibatch)
     },
     settled: async () => {},
-    finish: async () => ({ gradient: steps > 0 ? Float32Array.from(accrued) : null, lossSum, correct }),
+    async finish() {
+      const gradient = steps > 0 ? Float32Array.from(accrued) : null
+      return { gradient, lossSum, correct, measureSum: 0, outcomes: gradient ? null : outcomes() }
+    },
     replica: async () => Float32Array.from(replica),
     dispose() {},
   }

@@ -4,43 +4,57 @@
  */
 import * as tf from '@tensorflow/tfjs-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { Engine, ModelDescription, Trainer } from '../../client/volunteer/compute/engine.ts'
+import type { Engine, Minibatch, ModelDescription, Trainer } from '../../client/volunteer/compute/engine.ts'
 import { chooseEngine, openEngine } from '../../client/volunteer/compute/engines.ts'
 import { TOLERANCE } from '../../client/volunteer/compute/selftest.ts'
 import { initialParameters } from '../../shared/layout.ts'
-import { buildModel, type ModelSpec } from '../../shared/models.ts'
-import { Random } from '../../shared/random.ts'
 import { deviation, judge } from '../support/oracle.ts'
+import {
+  conv2d,
+  dense,
+  drawMinibatch,
+  flatten,
+  maxPool,
+  modelOf,
+  activation as softmax,
+} from '../support/oracle-models.ts'
 
 /** Float32 against float64, as a fraction of the gradient's largest element, on nets of the sizes below. */
 const CLOSE = 1e-5
 
-const draw = (length: number, seed: number): Float32Array => {
-  const random = new Random(seed)
-  return Float32Array.from({ length }, (_, i) => random.uniform(i))
-}
-function minibatch(model: ModelDescription, count: number, seed: number) {
-  const features = model.inputShape.reduce((product, dimension) => product * dimension, 1)
-  return {
-    inputs: draw(count * features, seed),
-    labels: Uint8Array.from(draw(count, seed + 1000), (value) => Math.floor(value * model.classes)),
-    count,
-  }
-}
-function stepWith(trainer: Trainer, batch: ReturnType<typeof minibatch>, localRate = 0): void {
-  trainer.step(batch.inputs, batch.labels, batch.count, localRate)
-}
-const judgeBatch = (model: ModelDescription, parameters: ArrayLike<number>, b: ReturnType<typeof minibatch>) =>
+const stepWith = (trainer: Trainer, batch: Minibatch, localRate = 0): void =>
+  trainer.step(batch, { localRate, weight: 1 })
+const judgeBatch = (model: ModelDescription, parameters: ArrayLike<number>, b: Minibatch) =>
   judge(model, parameters, b.inputs, b.labels, b.count)
 
-const specs: [string, ModelSpec, number[]][] = [
-  ['softmax', { template: 'softmax' }, [6, 6, 1]],
-  ['mlp, relu', { template: 'mlp', hidden: [33, 17], activation: 'relu' }, [6, 6, 1]],
-  ['mlp, tanh', { template: 'mlp', hidden: [33, 17], activation: 'tanh' }, [6, 6, 1]],
-  ['mlp, sigmoid', { template: 'mlp', hidden: [9], activation: 'sigmoid' }, [6, 6, 1]],
-  ['mlp, elu', { template: 'mlp', hidden: [9], activation: 'elu' }, [6, 6, 1]],
-  ['lenet, relu', { template: 'lenet', activation: 'relu' }, [14, 13, 2]],
-  ['lenet, tanh', { template: 'lenet', activation: 'tanh' }, [14, 13, 1]],
+const mlp = (hidden: number[], activation: string, inputShape: number[], classes: number) =>
+  modelOf(
+    [
+      flatten(),
+      ...hidden.map((units, i) => dense(`hidden_${i + 1}`, units, activation)),
+      ...[dense('output', classes), softmax('softmax')],
+    ],
+    inputShape,
+  )
+const lenet = (activation: string, inputShape: number[]) =>
+  modelOf(
+    [
+      ...[conv2d('conv_1', 6, 5, activation, { padding: 'same' }), maxPool('pool_1')],
+      ...[conv2d('conv_2', 16, 5, activation), maxPool('pool_2'), flatten()],
+      ...[dense('dense_1', 120, activation), dense('dense_2', 84, activation), dense('output', 10), softmax('softmax')],
+    ],
+    inputShape,
+  )
+
+const models: [string, ModelDescription, counts: number[]][] = [
+  ['softmax', mlp([], '', [6, 6, 1], 10), [1, 7, 100]],
+  ...['relu', 'tanh', 'sigmoid', 'elu'].map((activation): [string, ModelDescription, number[]] => [
+    `mlp, ${activation}`,
+    mlp([33, 17], activation, [6, 6, 1], 10),
+    [1, 7, 100],
+  ]),
+  ['lenet, relu', lenet('relu', [14, 13, 2]), [3]],
+  ['lenet, tanh', lenet('tanh', [14, 13, 1]), [3]],
 ]
 
 for (const backend of ['wasm', 'cpu'] as const) {
@@ -51,13 +65,12 @@ for (const backend of ['wasm', 'cpu'] as const) {
     })
     afterAll(() => engine.close())
 
-    for (const [name, spec, inputShape] of specs) {
+    for (const [name, model, counts] of models) {
       it(`has the oracle's gradient, loss and hits: ${name}`, async () => {
-        const model = buildModel(spec, inputShape, 10)
         const parameters = initialParameters(model.layout, 4)
         const trainer = await engine.load(model)
-        for (const count of spec.template === 'lenet' ? [3] : [1, 7, 100]) {
-          const batch = minibatch(model, count, 20 + count)
+        for (const count of counts) {
+          const batch = drawMinibatch(model, count, 20 + count)
           const expected = judgeBatch(model, parameters, batch)
           trainer.begin(parameters)
           stepWith(trainer, batch)
@@ -70,12 +83,12 @@ for (const backend of ['wasm', 'cpu'] as const) {
       })
     }
 
-    const model = buildModel({ template: 'mlp', hidden: [8], activation: 'tanh' }, [3, 3, 1], 4)
+    const model = mlp([8], 'tanh', [3, 3, 1], 4)
     const parameters = initialParameters(model.layout, 1)
 
     it('accrues gradients at a replica that moves', async () => {
       const trainer = await engine.load(model)
-      const [first, second, third] = [1, 2, 3].map((seed) => minibatch(model, 5, seed))
+      const [first, second, third] = [1, 2, 3].map((seed) => drawMinibatch(model, 5, seed))
       const rates = [0.5, 0, 0.25]
       trainer.begin(parameters)
       const replica = Float64Array.from(parameters)
@@ -108,18 +121,25 @@ for (const backend of ['wasm', 'cpu'] as const) {
 
     it('evaluates at the replica, without a gradient', async () => {
       const trainer = await engine.load(model)
-      const [one, two] = [minibatch(model, 7, 5), minibatch(model, 1, 6)]
+      const [one, two] = [drawMinibatch(model, 7, 5), drawMinibatch(model, 1, 6)]
       trainer.begin(parameters)
-      trainer.evaluate(one.inputs, one.labels, one.count)
-      trainer.evaluate(two.inputs, two.labels, two.count)
+      trainer.evaluate(one)
+      trainer.evaluate(two)
       const result = await trainer.finish()
       const [a, b] = [one, two].map((batch) => judgeBatch(model, parameters, batch))
       expect(result.gradient).toBeNull()
+      const outcomes = result.outcomes!
+      const losses = new DataView(outcomes.buffer, outcomes.byteOffset + 8)
+      expect(outcomes.length).toBe(8 * 5)
+      ;[...a.outcomes, ...b.outcomes].forEach(({ taken, loss }, i) => {
+        expect(outcomes[i]).toBe(taken)
+        expect(losses.getFloat32(4 * i, true)).toBeCloseTo(loss, 5)
+      })
       expect(result.lossSum).toBeCloseTo(a.lossSum + b.lossSum, 4)
       expect(result.correct).toBe(a.correct + b.correct)
 
       stepWith(trainer, one, 2)
-      trainer.evaluate(two.inputs, two.labels, two.count)
+      trainer.evaluate(two)
       const moved = judgeBatch(
         model,
         Float64Array.from(parameters, (value, i) => value - 2 * a.gradient[i]),
@@ -132,12 +152,13 @@ for (const backend of ['wasm', 'cpu'] as const) {
 
     it('keeps no hold on the arrays it is given', async () => {
       const trainer = await engine.load(model)
-      const batch = minibatch(model, 4, 8)
+      const batch = drawMinibatch(model, 4, 8)
       const expected = judgeBatch(model, parameters, batch)
-      const own = { parameters: parameters.slice(), inputs: batch.inputs.slice(), labels: batch.labels.slice() }
-      trainer.begin(own.parameters)
-      own.parameters.fill(9)
-      trainer.step(own.inputs, own.labels, batch.count, 0)
+      const own = { ...batch, inputs: batch.inputs.slice(), labels: batch.labels.slice() }
+      const ownParameters = parameters.slice()
+      trainer.begin(ownParameters)
+      ownParameters.fill(9)
+      stepWith(trainer, own)
       own.inputs.fill(9)
       own.labels.fill(0)
       const { gradient } = await trainer.finish()
@@ -149,7 +170,7 @@ for (const backend of ['wasm', 'cpu'] as const) {
       const trainer = await engine.load(model)
       trainer.begin(parameters)
       await trainer.settled()
-      expect(await trainer.finish()).toEqual({ gradient: null, lossSum: 0, correct: 0 })
+      expect(await trainer.finish()).toEqual({ gradient: null, lossSum: 0, correct: 0, measureSum: 0, outcomes: null })
       expect(Array.from(await trainer.replica())).toEqual(Array.from(parameters))
       trainer.dispose()
     })
@@ -157,19 +178,19 @@ for (const backend of ['wasm', 'cpu'] as const) {
     it('leaves no tensor behind, neither per step nor per trainer', async () => {
       await tf.setBackend(backend)
       const before = tf.memory().numTensors
-      const lenet = buildModel({ template: 'lenet', activation: 'relu' }, [14, 14, 1], 10)
-      const trainer = await engine.load(lenet)
-      const batch = minibatch(lenet, 2, 3)
+      const net = lenet('relu', [14, 14, 1])
+      const trainer = await engine.load(net)
+      const batch = drawMinibatch(net, 2, 3)
       const counts: number[] = []
-      trainer.begin(initialParameters(lenet.layout, 2))
+      trainer.begin(initialParameters(net.layout, 2))
       for (let i = 0; i < 5; i++) {
         stepWith(trainer, batch, 0.01)
         counts.push(tf.memory().numTensors)
       }
-      trainer.evaluate(batch.inputs, batch.labels, batch.count)
+      trainer.evaluate(batch)
       await trainer.finish()
       await trainer.replica()
-      trainer.begin(initialParameters(lenet.layout, 3))
+      trainer.begin(initialParameters(net.layout, 3))
       stepWith(trainer, batch, 0.01)
       counts.push(tf.memory().numTensors)
       expect(new Set(counts).size).toBe(1)
@@ -181,11 +202,11 @@ for (const backend of ['wasm', 'cpu'] as const) {
       const trainer = await engine.load(model)
       expect(() => trainer.begin(parameters.subarray(1))).toThrow(/parameters, not/)
       trainer.begin(parameters)
-      const batch = minibatch(model, 4, 8)
-      expect(() => trainer.step(batch.inputs, batch.labels, 5, 0)).toThrow(/5 examples has 45 inputs/)
+      const batch = drawMinibatch(model, 4, 8)
+      expect(() => stepWith(trainer, { ...batch, count: 5 })).toThrow(/5 examples has 45 inputs/)
       trainer.dispose()
 
-      const other = buildModel({ template: 'mlp', hidden: [9], activation: 'tanh' }, [3, 3, 1], 4)
+      const other = mlp([9], 'tanh', [3, 3, 1], 4)
       await expect(engine.load({ ...model, layout: other.layout })).rejects.toThrow(
         /expected hidden_1\/kernel \[9,9\].* got hidden_1\/kernel \[9,8\]/,
       )
@@ -199,9 +220,9 @@ for (const backend of ['wasm', 'cpu'] as const) {
 describe('WASM memory', () => {
   it('does not grow however many steps are made', async () => {
     const engine = await openEngine('wasm')
-    const model = buildModel({ template: 'lenet', activation: 'relu' }, [28, 28, 1], 10)
+    const model = lenet('relu', [28, 28, 1])
     const trainer = await engine.load(model)
-    const batch = minibatch(model, 16, 3)
+    const batch = drawMinibatch(model, 16, 3)
     trainer.begin(initialParameters(model.layout, 2))
     await tf.setBackend('wasm')
     const heap = (tf.backend() as unknown as { wasm: { HEAPU8: Uint8Array } }).wasm
@@ -234,13 +255,13 @@ describe('choosing', () => {
   })
 
   it('opens, closes and opens again, each engine for itself', async () => {
-    const model = buildModel({ template: 'softmax' }, [2], 2)
+    const model = modelOf([dense('output', 2), softmax('softmax')], [2])
     const [one, two] = [await openEngine('wasm'), await openEngine('wasm')]
     await one.close()
     await one.close()
     const trainer = await two.load(model)
     trainer.begin(Float32Array.of(1, 0, 0, 1, 0, 0))
-    trainer.step(Float32Array.of(1, 2), Uint8Array.of(1), 1, 0)
+    stepWith(trainer, { inputs: Float32Array.of(1, 2), labels: Uint8Array.of(1), keys: new Uint32Array(2), count: 1 })
     expect((await trainer.finish()).correct).toBe(1)
     await two.close()
     trainer.dispose()

@@ -2,9 +2,9 @@
 import { describe, expect, it } from 'vitest'
 import { REFERENCES } from '../../client/volunteer/compute/reference.ts'
 import { cases, REFERENCE_FLOATS } from '../../client/volunteer/compute/selftest.ts'
-import { ACTIVATIONS, buildModel } from '../../shared/models.ts'
 import { Random } from '../../shared/random.ts'
 import { deviation, judge } from '../support/oracle.ts'
+import { dense, flatten, modelOf, activation as softmax } from '../support/oracle-models.ts'
 import { referenceOf } from '../support/oracle-reference.ts'
 
 const draw = (length: number, seed: number): Float64Array => {
@@ -13,9 +13,9 @@ const draw = (length: number, seed: number): Float64Array => {
 }
 
 describe('the oracle', () => {
-  const small = ACTIVATIONS.map((activation) => ({
-    name: `mlp with ${activation}`,
-    model: buildModel({ template: 'mlp', hidden: [7, 5], activation }, [3, 2, 1], 4),
+  const small = ['relu', 'tanh', 'sigmoid', 'elu'].map((name) => ({
+    name: `mlp with ${name}`,
+    model: modelOf([flatten(), dense('a', 7, name), dense('b', 5, name), dense('c', 4), softmax('softmax')], [3, 2, 1]),
   }))
   const net = cases()[1]
   for (const { name, model } of [...small, { name: net.name, model: net.model }]) {
@@ -42,7 +42,7 @@ describe('the oracle', () => {
 
   it('computes a value known by hand', () => {
     // One input 1, logits (w0, w1) = (0, ln 3): p = (1/4, 3/4); label 0: loss = ln 4, gradient (p0 - 1, p1).
-    const model = buildModel({ template: 'softmax' }, [1], 2)
+    const model = modelOf([dense('output', 2), softmax('softmax')], [1])
     const { lossSum, correct, gradient } = judge(model, [0, Math.log(3), 0, 0], [1], [0], 1)
     expect(lossSum).toBeCloseTo(Math.log(4), 12)
     expect(correct).toBe(0)

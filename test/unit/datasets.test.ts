@@ -1,14 +1,25 @@
 import { createHash } from 'node:crypto'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { gunzipSync } from 'node:zlib'
-import { describe, expect, test } from 'vitest'
+import { gunzipSync, gzipSync } from 'node:zlib'
+import { afterAll, describe, expect, test } from 'vitest'
 import { openDataset, SHARD_EXAMPLES } from '../../coordinator/datasets/datasets.ts'
-import { parseIdx } from '../../coordinator/datasets/idx.ts'
+import { parseIdx, readIdx } from '../../coordinator/datasets/idx.ts'
 import { mnistFolder, readMnist } from '../../coordinator/datasets/mnist.ts'
-import type { RunSpec } from '../../shared/run-spec.ts'
+import { type DatasetSpec, parseRunSpec } from '../../shared/run-spec.ts'
 import { decodeShard } from '../../shared/shard.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'crowdgrad-datasets-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+
+/** An IDX file of unsigned bytes. */
+function idxFile(name: string, dimensions: number[], elements: number[], compressed = false): string {
+  const header = [0, 0, 8, dimensions.length, ...dimensions.flatMap((n) => [0, 0, n >> 8, n & 255])]
+  const bytes = Uint8Array.from([...header, ...elements])
+  writeFileSync(join(folder, name), compressed ? gzipSync(bytes) : bytes)
+  return join(folder, name)
+}
 
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex')
 
@@ -38,6 +49,24 @@ describe('IDX', () => {
   ])('refuses %s, naming the file and what was expected', (_, file, message) => {
     expect(() => parseIdx(file, 'digits.idx')).toThrow('digits.idx')
     expect(() => parseIdx(file, 'digits.idx')).toThrow(message)
+  })
+})
+
+describe('an IDX file', () => {
+  test('is read compressed or not, and one that is neither is named', () => {
+    const plain = idxFile('plain', [2, 2], [1, 2, 3, 4])
+    expect(readIdx(plain, '')).toEqual({ dimensions: [2, 2], bytes: Uint8Array.of(1, 2, 3, 4) })
+    const packed = readIdx(idxFile('packed.gz', [2, 2], [1, 2, 3, 4], true), '')
+    expect([packed.dimensions, [...packed.bytes]]).toEqual([
+      [2, 2],
+      [1, 2, 3, 4],
+    ])
+    const torn = join(folder, 'torn.gz')
+    writeFileSync(torn, gzipSync(Uint8Array.of(0, 0, 8, 1, 0, 0, 0, 0)).subarray(0, 15))
+    expect(() => readIdx(torn, '')).toThrow(`${torn} is not the gzip file it begins as: unexpected end of file`)
+    expect(() => readIdx(join(folder, 'none'), 'look elsewhere')).toThrow(
+      `cannot read ${join(folder, 'none')}: look elsewhere`,
+    )
   })
 })
 
@@ -79,7 +108,124 @@ describe('MNIST', () => {
   })
 })
 
+/** Debian's package dataset-fashion-mnist, where it is installed. */
+const FASHION = '/usr/share/datasets/fashion-mnist'
+
+describe('Fashion-MNIST', () => {
+  test.runIf(existsSync(FASHION))('has the known counts, labels and mean pixel', () => {
+    const dataset = openDataset({ name: 'fashion-mnist', folder: FASHION })
+    expect(dataset).toMatchObject({ inputShape: [28, 28, 1], classes: 10, labelled: true })
+    expect([dataset.train.examples, dataset.test.examples]).toEqual([60000, 10000])
+    const labels = (split: typeof dataset.train, count: number) =>
+      Array.from({ length: count }, (_, i) => split.example(i).label)
+    expect(labels(dataset.train, 10)).toEqual([9, 0, 0, 3, 0, 2, 7, 2, 5, 5])
+    expect(labels(dataset.test, 5)).toEqual([9, 2, 1, 1, 6])
+    let sum = 0
+    for (let i = 0; i < 60000; i++) for (const pixel of dataset.train.example(i).input) sum += pixel
+    expect(sum / 255 / 60000 / 784).toBeCloseTo(0.2860406, 6)
+  })
+
+  test('that is not installed says how to get it', () => {
+    const open = (folder: string) => () => openDataset({ name: 'fashion-mnist', folder })
+    expect(open('/nowhere')).toThrow(
+      'there is no folder /nowhere: apt-get install dataset-fashion-mnist, or give dataset.folder',
+    )
+    expect(open(folder)).toThrow(`cannot read ${join(folder, 'train-images-idx3-ubyte.gz')}: apt-get install`)
+  })
+})
+
+describe("an operator's own IDX files", () => {
+  const trainInputs = idxFile('train', [3, 2, 2], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], true)
+  const testInputs = idxFile('test', [2, 2, 2], [21, 22, 23, 24, 25, 26, 27, 28])
+  const trainLabels = idxFile('train-labels', [3], [0, 4, 2])
+  const testLabels = idxFile('test-labels', [2], [1, 5], true)
+  const bare = { name: 'idx', trainInputs, testInputs } as const
+
+  test('are a dataset of their shape, with as many classes as the largest label says', () => {
+    const dataset = openDataset({ ...bare, trainLabels, testLabels })
+    expect(dataset).toMatchObject({ name: 'idx', inputShape: [2, 2, 1], classes: 6, labelled: true })
+    expect(dataset.train.example(1)).toEqual({ input: Uint8Array.of(5, 6, 7, 8), label: 4 })
+    const shard = decodeShard(gunzipSync(dataset.test.shard(0).bytes))
+    expect([shard.examples, [...shard.labels], [...shard.inputs]]).toEqual([
+      2,
+      [1, 5],
+      [21, 22, 23, 24, 25, 26, 27, 28],
+    ])
+  })
+
+  test('need no labels', () => {
+    const dataset = openDataset(bare)
+    expect(dataset).toMatchObject({ classes: 1, labelled: false })
+    expect(dataset.train.example(2).label).toBe(0)
+    expect(openDataset({ ...bare, trainLabels }).labelled).toBe(false)
+    expect(openDataset({ ...bare, trainLabels, validate: 1 }).labelled).toBe(true)
+  })
+
+  test.each<[string, number[], number[]]>([
+    ['vectors', [2, 3], [3]],
+    ['grey images', [2, 3, 4], [3, 4, 1]],
+    ['colour images', [2, 3, 4, 3], [3, 4, 3]],
+  ])('can be %s', (name, dimensions, inputShape) => {
+    const path = idxFile(`of ${name}`, dimensions, new Array(dimensions.reduce((a, b) => a * b)).fill(0))
+    expect(openDataset({ name: 'idx', trainInputs: path, testInputs: path }).inputShape).toEqual(inputShape)
+  })
+
+  test('that do not belong together are refused, named', () => {
+    const open = (paths: object) => () => openDataset({ ...bare, ...paths })
+    expect(open({ trainLabels: testLabels })).toThrow(
+      `${testLabels} holds other labels: expected 3, one an example, got 2`,
+    )
+    expect(open({ trainLabels: trainInputs })).toThrow('expected 3, one an example, got 3 × 2 × 2')
+    expect(open({ testInputs: testLabels })).toThrow(`${testLabels} holds no inputs`)
+    const wide = idxFile('wide', [2, 4], [1, 2, 3, 4, 5, 6, 7, 8])
+    expect(open({ testInputs: wide })).toThrow(
+      `${wide} does not go with ${trainInputs}: expected examples of 2 × 2 × 1, got 4`,
+    )
+    expect(open({ testInputs: '/nowhere' })).toThrow(
+      'cannot read /nowhere: expected the file that dataset.testInputs names',
+    )
+  })
+})
+
+describe('examples that are held out', () => {
+  test('are the last of the training examples, and the test set is not touched', () => {
+    const all = readMnist().train
+    const { train, test } = openDataset({ name: 'mnist', validate: 5000 })
+    expect([train.examples, test.examples]).toEqual([55000, 5000])
+    for (const [split, index, at] of [
+      [train, 54999, 54999],
+      [test, 0, 55000],
+      [test, 4999, 59999],
+    ] as const) {
+      const { input, label } = split.example(index)
+      expect(label).toBe(all.labels[at])
+      expect(Buffer.compare(input, all.inputs.subarray(at * 784, (at + 1) * 784))).toBe(0)
+    }
+    const shard = decodeShard(gunzipSync(test.shard(4).bytes))
+    expect(Buffer.compare(shard.labels, all.labels.subarray(59000))).toBe(0)
+  })
+
+  test('can themselves be a part of all', () => {
+    const { train, test } = openDataset({ name: 'mnist', validate: 5000, train: 100, test: 10 })
+    expect([train.examples, test.examples]).toEqual([100, 10])
+    expect(test.example(0).label).toBe(readMnist().train.labels[55000])
+  })
+
+  test('must leave some to train on', () => {
+    const open = (spec: object) => () => openDataset({ name: 'mnist', ...spec } as DatasetSpec)
+    expect(open({ validate: 60000 })).toThrow('expected validate to be from 1 to 59999, got 60000')
+    expect(open({ validate: 10000, train: 50001 })).toThrow('mnist has 50000 training examples')
+    expect(open({ validate: 10000, test: 10001 })).toThrow('mnist has 10000 test examples')
+  })
+})
+
 describe('a dataset', () => {
+  test('is opened by what a RunSpec says of it', () => {
+    const parsed = parseRunSpec({ dataset: { name: 'mnist' }, model: { template: 'softmax' }, stop: { epochs: 1 } })
+    if (!parsed.ok) throw new Error('expected a spec')
+    expect(openDataset(parsed.spec.dataset)).toMatchObject({ classes: 10, labelled: true })
+  })
+
   test('is cut into shards that hold every example in order', () => {
     const mnist = readMnist()
     const dataset = openDataset({ name: 'mnist' })
@@ -126,7 +272,7 @@ describe('a dataset', () => {
   })
 
   test('an unknown name and more examples than exist are refused, saying what there is', () => {
-    const open = (dataset: object) => () => openDataset(dataset as RunSpec['dataset'])
+    const open = (dataset: object) => () => openDataset(dataset as DatasetSpec)
     expect(open({ name: 'mnits' })).toThrow('there is no dataset mnits: expected one of mnist')
     expect(open({ name: 'constructor' })).toThrow('there is no dataset constructor')
     expect(open({ name: 'mnist', train: 60001 })).toThrow('mnist has 60000 training examples')
@@ -137,8 +283,9 @@ describe('a dataset', () => {
 
   test('a shard that does not exist is a fault of the caller', () => {
     const { test: split } = openDataset({ name: 'mnist' })
-    for (const index of [-1, 10, 0.5, Number.NaN]) {
+    for (const index of [-1, 10, 0.0005, Number.NaN]) {
       expect(() => split.shard(index)).toThrow('invariant: dataset mnist has test shards 0 to 9')
+      expect(() => split.example(index * 1000)).toThrow('invariant: dataset mnist has test examples 0 to 9999')
     }
   })
 })

@@ -1,7 +1,7 @@
 import { gzipSync } from 'node:zlib'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { Examples, unpackShard } from '../../client/volunteer/examples.ts'
+import { type ExampleLease, Examples, unpackShard } from '../../client/volunteer/examples.ts'
 import { Random, Stream } from '../../shared/random.ts'
 import { encodeShard, type Shard } from '../../shared/shard.ts'
 
@@ -32,8 +32,13 @@ const segments = fc.array(
   { minLength: 1, maxLength: 5 },
 )
 
+const leaseOf = (change: Partial<ExampleLease>): ExampleLease => ({
+  ...{ kind: 'gradient', stage: 0, seed: 1, shuffled: true, fraction: 1, batchSize: 4, segments: [] },
+  ...change,
+})
+
 describe('the examples of a lease', () => {
-  test.each(['gradient', 'evaluate'] as const)('come in the order that a plain reference gives (%s)', (kind) => {
+  test.each([true, false])('come in the order that a plain reference gives (shuffled: %s)', (shuffled) => {
     fc.assert(
       fc.property(
         segments,
@@ -46,14 +51,14 @@ describe('the examples of a lease', () => {
             )
             const positions = Array.from({ length: segment.to - segment.from }, (_, i) => segment.from + i)
             return positions.map((position) => {
-              const example = kind === 'gradient' ? order[position] : position
+              const example = shuffled ? order[position] : position
               return {
                 inputs: [...shard.inputs.subarray(2 * example, 2 * example + 2)].map((byte) => Math.fround(byte / 255)),
                 label: shard.labels[example],
               }
             })
           })
-          const lease = { kind, seed, batchSize, segments: parts.map(({ segment }) => segment) }
+          const lease = leaseOf({ shuffled, seed, batchSize, segments: parts.map(({ segment }) => segment) })
           const examples = new Examples(
             lease,
             parts.map(({ shard }) => shard),
@@ -78,13 +83,13 @@ describe('the examples of a lease', () => {
 
   test('a lease that asks for more than its shard holds is an error that says so', () => {
     const segment = { shard: '0'.repeat(64), shardIndex: 0, epoch: 0, from: 5, to: 11 }
-    const lease = { kind: 'gradient' as const, seed: 1, batchSize: 4, segments: [segment] }
+    const lease = leaseOf({ segments: [segment] })
     expect(() => new Examples(lease, [shardOf(0, 10)])).toThrow('examples 5 to 11 of a shard of 10')
   })
 
   test('shards of different shapes do not mix', () => {
     const segment = { shard: '0'.repeat(64), shardIndex: 0, epoch: 0, from: 0, to: 2 }
-    const lease = { kind: 'gradient' as const, seed: 1, batchSize: 4, segments: [segment, segment] }
+    const lease = leaseOf({ segments: [segment, segment] })
     expect(() => new Examples(lease, [shardOf(0, 10), shardOf(1, 10, [3])])).toThrow('different shapes')
   })
 })

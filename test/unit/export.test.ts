@@ -4,10 +4,12 @@ import * as layers from '@tensorflow/tfjs-layers'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { layersModel, safetensors, WEIGHTS_FILE } from '../../coordinator/journal/export.ts'
 import { initialParameters, type Layout, layout } from '../../shared/layout.ts'
-import { buildModel, type ModelSpec } from '../../shared/models.ts'
+import { buildModel } from '../../shared/models.ts'
 import { Random, Stream } from '../../shared/random.ts'
+import { type ModelSpec, parseRunSpec } from '../../shared/run-spec.ts'
 import { forward } from '../support/forward.ts'
 
+const DIGITS = { inputShape: [28, 28, 1], classes: 10 }
 const zeros = { kind: 'zeros' } as const
 
 /** Reads the file as its specification says: only with what the file itself holds. */
@@ -100,11 +102,15 @@ describe('layersModel', () => {
   const specs: ModelSpec[] = [
     { template: 'softmax' },
     { template: 'mlp', hidden: [20, 15], activation: 'tanh' },
-    { template: 'lenet', activation: 'relu' },
-  ]
+    { template: 'lenet' },
+  ].map((model) => {
+    const parsed = parseRunSpec({ dataset: { name: 'mnist' }, model, stop: { epochs: 1 } })
+    if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems))
+    return parsed.spec.model
+  })
   for (const spec of specs) {
     test(`tf.loadLayersModel reads a ${spec.template}, and predicts what plain loops do`, async () => {
-      const { topology, layout, inputShape } = buildModel(spec, [28, 28, 1], 10)
+      const { topology, layout, inputShape } = buildModel(spec, DIGITS, null)
       const parameters = filledParameters(layout)
       const { json, weights } = layersModel(topology, layout, parameters)
       const { modelTopology, weightsManifest, format } = JSON.parse(json)
@@ -132,7 +138,7 @@ describe('layersModel', () => {
   }
 
   test('a vector of another size is a fault', () => {
-    const { topology, layout } = buildModel({ template: 'softmax' }, [28, 28, 1], 10)
+    const { topology, layout } = buildModel({ template: 'softmax' }, DIGITS, null)
     expect(() => layersModel(topology, layout, new Float32Array(3))).toThrow(
       'invariant: the layout has 7850 parameters',
     )

@@ -50,6 +50,12 @@ describe('vectors', () => {
   }[] = [
     { name: 'accumulate', run: (k, y, x, n) => k.accumulate(y, x, n, 0.3), one: (y, x) => f(y + f(f(0.3) * x)) },
     { name: 'scale', run: (k, y, _, n) => k.scale(y, n, -0.7), one: (y) => f(f(-0.7) * y) },
+    { name: 'multiply', run: (k, y, x, n) => k.multiply(y, x, n), one: (y, x) => f(y * x) },
+    {
+      name: 'shrink',
+      run: (k, y, _, n) => k.shrink(y, n, 0.3),
+      one: (y) => Math.sign(y) * Math.max(0, f(Math.abs(y) - f(0.3))),
+    },
     { name: 'fill', run: (k, y, _, n) => k.fill(y, n, 0.1), one: () => f(0.1) },
     { name: 'flush', run: (k, y, _, n) => k.flush(y, n), one: (y) => (Math.abs(y) < 2 ** -100 ? 0 : y) },
     { name: 'copy', run: (k, y, x, n) => k.copy(x, n, y), one: (_, x) => x },

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { initialParameters, layout, RANGE_FLOATS, ranges } from '../../shared/layout.ts'
+import { initialParameters, layout, movableSize, RANGE_FLOATS, ranges } from '../../shared/layout.ts'
 import { buildModel } from '../../shared/models.ts'
 
 const zeros = { kind: 'zeros' } as const
@@ -32,14 +32,19 @@ describe('a layout', () => {
 })
 
 describe('the first parameters', () => {
-  const lenet = buildModel({ template: 'lenet', activation: 'relu' }, [28, 28, 1], 10).layout
+  const lenet = buildModel(
+    { template: 'lenet', form: 'modern', activation: 'relu' },
+    { inputShape: [28, 28, 1], classes: 10 },
+    null,
+  ).layout
 
   test('are zero biases, and kernels uniform within their limit', () => {
     const parameters = initialParameters(lenet, 1)
     expect(parameters.length).toBe(61706)
     for (const { name, offset, size, init } of lenet.slots) {
       const values = parameters.subarray(offset, offset + size)
-      if (init.kind === 'zeros') {
+      if (init.kind !== 'uniform') {
+        expect(init.kind).toBe('zeros')
         expect(name).toMatch(/\/bias$/)
         expect(values.every((value) => value === 0)).toBe(true)
         continue
@@ -81,6 +86,27 @@ describe('the first parameters', () => {
   test('are fixed for ever: a run that is replayed after an update of Crowdgrad begins where it began', () => {
     const parameters = initialParameters(lenet, 1)
     expect([...parameters.subarray(0, 3)]).toEqual([-0.07694170624017715, 0.04703698307275772, 0.03359468653798103])
+  })
+
+  test('can be normal', () => {
+    const one = layout([{ name: 'a', shape: [100, 100], init: { kind: 'normal', sd: 0.1 } }])
+    const values = initialParameters(one, 1)
+    const moment = (power: number) => values.reduce((sum, value) => sum + value ** power, 0) / values.length
+    // Each within 4 of its standard deviations, for 10,000 draws: 0.1/100, 0.01·√2/100, 1e-4·√96/100.
+    expect(Math.abs(moment(1))).toBeLessThan(4e-3)
+    expect(Math.abs(moment(2) - 0.01)).toBeLessThan(5.7e-4)
+    expect(Math.abs(moment(4) - 3e-4)).toBeLessThan(4e-5)
+  })
+
+  test('outside a table of connections are zero, and move nowhere; inside they are what they would be without', () => {
+    const init = { kind: 'uniform', limit: 1 } as const
+    const shape = [2, 1, 3, 2]
+    const table = layout([{ name: 'a', shape, init: { ...init, connections: [[0, 2], [1]] } }])
+    const all = initialParameters(layout([{ name: 'a', shape, init }]), 1)
+    const reads = [1, 0, 0, 1, 1, 0]
+    expect([...initialParameters(table, 1)]).toEqual([...reads, ...reads].map((read, i) => (read ? all[i] : 0)))
+    expect(movableSize(table)).toBe(6)
+    expect(movableSize(lenet)).toBe(lenet.size)
   })
 
   test('of two tensors share no numbers', () => {

@@ -10,7 +10,11 @@ function lease(id: string, volunteer: string, expectedMs = 1_000): Lease {
   return {
     id,
     volunteer,
+    stage: 0,
     kind: 'gradient',
+    from: 'shuffled',
+    fraction: 1,
+    reduce: 'mean',
     stretches,
     examples: 4,
     batchSize: 2,

@@ -10,6 +10,8 @@ function observation(seconds: number, examplesSoFar: number, lossSum = 5): Obser
   return { ...fixed, seconds, examplesSoFar, lossSum }
 }
 
+const RUN = { stage: 'train', measure: null, trainMeasure: null }
+
 describe('Series', () => {
   it('gathers updates into a point a second', () => {
     const series = new Series()
@@ -24,7 +26,7 @@ describe('Series', () => {
     const series = new Series()
     for (let i = 1; i <= 20_000; i++) {
       const point = series.observe(observation(2 * i, 10 * i, i))
-      series.evaluated({ seconds: i, examples: i, epoch: i, version: i, loss: 1, accuracy: 0 })
+      series.evaluated({ seconds: i, examples: i, epoch: i, version: i, loss: 1, accuracy: 0, ...RUN })
       expect(series.train.length).toBeLessThanOrEqual(POINTS_MAX)
       expect(series.test.length).toBeLessThanOrEqual(POINTS_MAX)
       expect(series.test.at(-1)?.version).toBe(i)

@@ -1,4 +1,7 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { misfit } from '../../shared/contradictions.ts'
 import { parseRunSpec } from '../../shared/run-spec.ts'
 
 const smallest = { dataset: { name: 'mnist' }, model: { template: 'softmax' }, stop: { epochs: 3 } }
@@ -13,6 +16,8 @@ function problems(change: object): Record<string, string> {
   return result.ok ? {} : Object.fromEntries(result.problems.map(({ field, message }) => [field, message]))
 }
 
+const LABELLED = { trainInputs: 'a', testInputs: 'b', trainLabels: 'c', testLabels: 'd' }
+
 describe('a RunSpec', () => {
   test('needs only a dataset, a model and when to stop', () => {
     expect(parsed(smallest)).toEqual({
@@ -25,9 +30,10 @@ describe('a RunSpec', () => {
         localRate: null,
         warmStart: 0,
         maxStaleness: 1000,
+        policy: { weight: { name: 'none' }, buffer: 1, bound: { name: 'none' } },
       },
       updateRule: { name: 'adagrad', rate: 0.02, epsilon: 1e-8, initial: 0.1 },
-      schedule: { shape: 'constant', final: 0 },
+      schedule: { shape: 'constant', final: 0, hold: 0 },
       codec: { up: 'int8', down: 'f32' },
       evaluateEveryEpochs: 1,
       leaseSeconds: 15,
@@ -46,7 +52,13 @@ describe('a RunSpec', () => {
       updateRule: { name: 'adam', beta1: 0.5 },
     })
     expect(spec.dataset).toEqual({ name: 'mnist', train: 2000 })
-    expect(spec.model).toEqual({ template: 'mlp', hidden: [256, 128], activation: 'relu' })
+    expect(spec.model).toEqual({
+      template: 'mlp',
+      hidden: [256, 128],
+      activation: 'relu',
+      initializer: 'glorot',
+      dropout: { input: 0, hidden: 0 },
+    })
     expect(spec.strategy).toEqual({ name: 'synchronous', batchSize: 512, portionSize: 64 })
     expect(spec.updateRule).toEqual({
       name: 'adam',
@@ -59,9 +71,46 @@ describe('a RunSpec', () => {
   })
 
   test('is a fixed point: what was parsed parses to itself', () => {
-    for (const spec of [smallest, { ...smallest, strategy: { name: 'downpour', pushEvery: 4, fetchEvery: 12 } }]) {
+    for (const change of [
+      {},
+      { strategy: { name: 'downpour', pushEvery: 4, fetchEvery: 12 } },
+      { strategy: { name: 'sandblaster' } },
+      { model: { template: 'rbm', hidden: [5] } },
+      { model: { template: 'lenet' } },
+    ]) {
+      const spec = { ...smallest, ...change }
       expect(parsed(JSON.parse(JSON.stringify(parsed(spec))))).toEqual(parsed(spec))
     }
+  })
+
+  test('what compares losses gets exact ones, unless the operator says otherwise', () => {
+    const codec = (strategy: string, given?: object) =>
+      parsed({ ...smallest, strategy: { name: strategy }, ...(given && { codec: given }) }).codec
+    expect(codec('sandblaster')).toEqual({ up: 'f32', down: 'f32' })
+    expect(codec('gradient-descent', { down: 'f16' })).toEqual({ up: 'f32', down: 'f16' })
+    expect(codec('sandblaster', { up: 'f16' })).toEqual({ up: 'f16', down: 'f32' })
+    expect(codec('downpour')).toEqual({ up: 'int8', down: 'f32' })
+    expect(problems({ strategy: { name: 'sandblaster' }, codec: 'f32' })).toEqual({
+      codec: 'expected an object, got "f32"',
+    })
+  })
+
+  test('pre-training is by the schedule of rbm.m, and a stack of RBMs has it unasked', () => {
+    const { pretrain } = parsed({ ...smallest, model: { template: 'rbm', hidden: [5] } })
+    expect(pretrain).toMatchObject({
+      contrastive: { steps: 1, persistent: false, initial: 0.1 },
+      strategy: { name: 'synchronous', batchSize: 100, portionSize: 100 },
+      updateRule: {
+        name: 'momentum',
+        rate: 0.1,
+        momentum: 0.9,
+        early: { momentum: 0.5, epochs: 5 },
+        weightCost: 0.0002,
+      },
+      gaussianRate: 0.001,
+      codec: { up: 'f32', down: 'f32' },
+    })
+    expect(parsed({ ...smallest, model: { template: 'autoencoder' } }).pretrain).toBeUndefined()
   })
 
   test.each<[string, object, Record<string, string>]>([
@@ -78,7 +127,11 @@ describe('a RunSpec', () => {
       { model: { template: 'mlp', hidden: [16384, 16384] } },
       { model: 'expected a model of at most 67108864 parameters, got 281477130' },
     ],
-    ['an unknown dataset', { dataset: { name: 'mnits' } }, { 'dataset.name': 'expected mnist, got "mnits"' }],
+    [
+      'an unknown dataset',
+      { dataset: { name: 'mnits' } },
+      { 'dataset.name': 'expected one of mnist, fashion-mnist, idx, got "mnits"' },
+    ],
     [
       'a wrong type',
       { name: 7, model: { template: 'mlp', hidden: [100, 'many', 1.5] }, dataset: 'mnist', stop: null },
@@ -112,9 +165,9 @@ describe('a RunSpec', () => {
     ],
     [
       'a name that is not one of several',
-      { strategy: { name: 'sandblaster' }, model: { template: 'lenet', activation: 'swish' }, codec: { up: 'zip' } },
+      { strategy: { name: 'hogwild' }, model: { template: 'lenet', activation: 'swish' }, codec: { up: 'zip' } },
       {
-        'strategy.name': 'expected one of downpour, synchronous, got "sandblaster"',
+        'strategy.name': 'expected one of downpour, synchronous, gradient-descent, sandblaster, got "hogwild"',
         'model.activation': 'expected one of relu, tanh, sigmoid, elu, got "swish"',
         'codec.up': 'expected one of f32, f16, int8, got "zip"',
       },
@@ -155,6 +208,171 @@ describe('a RunSpec', () => {
     expect(problems(change)).toEqual(expected)
   })
 
+  test.each<[string, object, Record<string, string>]>([
+    [
+      'pre-training what has no dense layers',
+      { model: { template: 'cnn' }, pretrain: {} },
+      {
+        pretrain:
+          'contrastive divergence trains stacks of dense layers, which template cnn has not: ' +
+          'use template mlp with activation sigmoid, autoencoder or rbm, or remove pretrain',
+      },
+    ],
+    [
+      'pre-training layers that are not sigmoid',
+      { model: { template: 'mlp' }, pretrain: {} },
+      {
+        'model.activation':
+          'pretrain makes layers of sigmoid units, got relu: use activation sigmoid, or remove pretrain',
+      },
+    ],
+    [
+      'a line search where there is no loss',
+      { model: { template: 'autoencoder' }, pretrain: { strategy: { name: 'sandblaster' } } },
+      {
+        'pretrain.strategy.name':
+          'contrastive divergence has no loss that sandblaster could search on: use strategy synchronous or downpour',
+      },
+    ],
+    [
+      'a portion larger than its batch in pre-training',
+      { model: { template: 'autoencoder' }, pretrain: { strategy: { name: 'synchronous', batchSize: 50 } } },
+      { 'pretrain.strategy.portionSize': 'expected at most batchSize (50), got 64' },
+    ],
+    [
+      'an edged loss for L-BFGS',
+      { strategy: { name: 'sandblaster', l1: 0.1 } },
+      { 'strategy.l1': 'plain L-BFGS needs a smooth loss: use strategy gradient-descent with updater l1, or l2' },
+    ],
+    [
+      'chance in a loss that is compared',
+      {
+        strategy: { name: 'gradient-descent' },
+        model: { template: 'cnn', dropout: { dense: 0 } },
+        augment: { flip: true },
+        codec: { up: 'int8' },
+      },
+      {
+        'model.dropout.pool':
+          'strategy gradient-descent needs an exact, deterministic loss: write 0, or use synchronous or downpour',
+        augment:
+          'strategy gradient-descent needs an exact, deterministic loss: ' +
+          'remove augment, or use strategy synchronous or downpour',
+        'codec.up': 'strategy gradient-descent needs an exact, deterministic loss: write f32',
+      },
+    ],
+    [
+      'an accuracy where nothing is classified',
+      { model: { template: 'autoencoder' }, stop: { epochs: 1, accuracy: 0.9 } },
+      {
+        'stop.accuracy': 'template autoencoder classifies nothing, so it has no accuracy: remove stop.accuracy',
+      },
+    ],
+    [
+      'a classifier without labels',
+      { dataset: { name: 'idx', trainInputs: 'a', testInputs: 'b' } },
+      {
+        'dataset.trainLabels':
+          'template softmax classifies, so it needs the labels: expected the path of an IDX file, got nothing',
+        'dataset.testLabels':
+          'template softmax classifies, so it needs the labels: expected the path of an IDX file, got nothing',
+      },
+    ],
+    [
+      "classic LeNet-5 with another's units",
+      { model: { template: 'lenet', form: 'classic', activation: 'relu' } },
+      {
+        'model.activation':
+          "LeNet-5's classic form is tanh throughout, got relu: remove activation, or write form modern",
+      },
+    ],
+    [
+      'more versions to compensate with than memory holds',
+      {
+        model: { template: 'mlp', hidden: [500, 500, 2000] },
+        strategy: { name: 'downpour', policy: { compensation: {} } },
+      },
+      {
+        'strategy.maxStaleness':
+          'policy.compensation keeps the last maxStaleness versions, here 1000 of 1665010 parameters: ' +
+          'lower maxStaleness to 80 or less',
+      },
+    ],
+    [
+      'a negative bound on who may run ahead',
+      { strategy: { name: 'downpour', policy: { bound: { name: 'stale-synchronous', clocks: -1 } } } },
+      { 'strategy.policy.bound.clocks': 'expected at least 0, got -1' },
+    ],
+    [
+      'settings of a stage that a stack of RBMs has not',
+      {
+        model: { template: 'rbm', hidden: [5] },
+        strategy: { name: 'synchronous' },
+        updateRule: { name: 'sgd' },
+        schedule: { shape: 'linear' },
+        codec: { up: 'f16' },
+        evaluateEveryEpochs: 2,
+        maxNorm: 3,
+        augment: {},
+      },
+      {
+        strategy: 'template rbm is trained by pretrain alone: write pretrain.strategy instead',
+        updateRule: 'template rbm is trained by pretrain alone: write pretrain.updateRule instead',
+        schedule: 'template rbm is trained by pretrain alone: write pretrain.schedule instead',
+        codec: 'template rbm is trained by pretrain alone: write pretrain.codec instead',
+        evaluateEveryEpochs: 'template rbm is trained by pretrain alone: write pretrain.evaluateEveryEpochs instead',
+        maxNorm: 'the weights of an RBM are held back by its weight cost: write pretrain.updateRule.weightCost instead',
+        augment: 'RBMs are trained on the examples as they are: remove augment',
+      },
+    ],
+  ])('%s: what cannot work together is refused, with what to write instead', (_, change, expected) => {
+    expect(problems(change)).toEqual(expected)
+  })
+
+  test.each<[string, object]>([
+    ['compensation with a buffer', { strategy: { name: 'downpour', policy: { compensation: {}, buffer: 4 } } }],
+    ['an autoencoder without pre-training', { model: { template: 'autoencoder' } }],
+    [
+      'an autoencoder on examples without labels',
+      { model: { template: 'autoencoder' }, dataset: { name: 'idx', trainInputs: 'a', testInputs: 'b' } },
+    ],
+    [
+      'a classifier that is tested on training examples',
+      { dataset: { name: 'idx', trainInputs: 'a', testInputs: 'b', trainLabels: 'c', validate: 10 } },
+    ],
+    ['classic LeNet-5, which is tanh by itself', { model: { template: 'lenet', form: 'classic', activation: 'tanh' } }],
+    ['dropout in a pre-trained classifier', { model: { template: 'mlp', activation: 'sigmoid' }, pretrain: {} }],
+  ])('%s is allowed', (_, change) => {
+    expect(problems(change)).toEqual({})
+  })
+
+  test('what only the opened dataset can tell is asked with its shape', () => {
+    const unfit = (change: object, inputShape: number[], classes = 10) =>
+      misfit(parsed({ ...smallest, dataset: { name: 'idx', ...LABELLED }, ...change }), { inputShape, classes })
+    expect(unfit({}, [28, 28, 1])).toBeNull()
+    expect(unfit({ model: { template: 'lenet' } }, [784])).toEqual({
+      path: ['model'],
+      message: 'layer conv_1 expects images [height, width, channels], got shape [784]',
+    })
+    expect(unfit({ model: { template: 'lenet', form: 'classic' } }, [28, 28, 1], 26)).toEqual({
+      path: ['model'],
+      message:
+        "LeNet-5's classic form expects images [28, 28, channels] of at most ten classes, got [28, 28, 1] of 26: " +
+        'write form modern',
+    })
+    expect(unfit({ model: { template: 'mlp', hidden: [16384] } }, [64, 64, 3])).toEqual({
+      path: ['model'],
+      message: 'expected a model of at most 67108864 parameters, got 201506826',
+    })
+    expect(unfit({ augment: { shift: 1 } }, [784])).toEqual({
+      path: ['augment'],
+      message: 'expected examples that are images [height, width, channels], got [784]: remove augment',
+    })
+    const compensated = { strategy: { name: 'downpour', maxStaleness: 300, policy: { compensation: {} } } }
+    expect(unfit(compensated, [28, 28, 1])).toBeNull()
+    expect(unfit(compensated, [280, 280, 1])?.path).toEqual(['strategy', 'maxStaleness'])
+  })
+
   test('something that is no spec at all is refused', () => {
     for (const [value, shown] of [
       [undefined, 'nothing'],
@@ -167,5 +385,22 @@ describe('a RunSpec', () => {
         problems: [{ field: '(the whole spec)', message: `expected an object, got ${shown}` }],
       })
     }
+  })
+})
+
+describe('the specs in runs/', () => {
+  const folder = join(import.meta.dirname, '../../runs')
+  const read = (file: string) => parsed(JSON.parse(readFileSync(join(folder, file), 'utf8')))
+
+  test.each(readdirSync(folder))('%s is one that works', (file) => {
+    expect(read(file).name).not.toBe('Untitled run')
+  })
+
+  test("the seed's DBN is fine-tuned for its 2000 iterations at 0.002", () => {
+    const { strategy, stop, updateRule, schedule } = read('dbn.json')
+    if (strategy.name !== 'synchronous') throw new Error('expected synchronous')
+    expect((60_000 / strategy.batchSize) * stop.epochs).toBe(2000)
+    expect(updateRule).toMatchObject({ name: 'adam', rate: 0.002 })
+    expect(schedule).toEqual({ shape: 'linear', hold: 0.5, final: 0 })
   })
 })

@@ -41,7 +41,7 @@ class Desk {
       openDataset: emptyDataset,
       blob: (bytes) => ({ hash: '0'.repeat(64), bytes }),
       boot: `b${now}`,
-      listener: { work() {}, event() {}, warn: (message) => this.warnings.push(message) },
+      listener: { queued() {}, work() {}, event() {}, warn: (message) => this.warnings.push(message) },
     })
     this.runs.recover(now)
   }
@@ -120,6 +120,7 @@ function codeOf({ verdict }: Said): string {
 function desk(overrides: object = {}): Desk {
   const at = new Desk()
   at.runs.create('r0', specOf(overrides), at.now)
+  at.runs.commit(at.now)
   return at
 }
 
@@ -208,11 +209,11 @@ describe('leases', () => {
     const at = desk({ evaluateEveryEpochs: 0.25 })
     at.hello('ann')
     at.hello('own', { trusted: true })
-    for (let i = 0; i < 20 && !at.runs.get('r0')!.wantsEvaluation; i++) at.work('ann')
+    for (let i = 0; i < 20 && !at.runs.get('r0')!.wantsTrusted; i++) at.work('ann')
     expect(at.work('own', { lossSum: null })).toBe('accepted')
     const run = at.runs.get('r0')!
     expect(run.detail(at.now)).toMatchObject({ state: 'failed', reason: expect.stringContaining('diverged') })
-    expect(run.wantsEvaluation).toBe(false)
+    expect(run.wantsTrusted).toBe(false)
     expect(run.settled).toBe(true)
   })
 
@@ -228,6 +229,7 @@ describe('leases', () => {
   it('[L6] a volunteer holds two leases, of all runs together', () => {
     const at = desk()
     at.runs.create('r1', specOf(), at.now)
+    at.runs.commit(at.now)
     at.hello('ann', { run: 'r0' })
     at.start('ann', at.lease('ann'))
     at.start('ann', at.lease('ann'))
@@ -430,10 +432,13 @@ describe('evaluation', () => {
     const at = trained()
     const run = at.runs.get('r0')!
     at.runs.move(run, 'paused', null, at.now)
+    at.runs.commit(at.now)
     at.work('own', correct)
     at.work('own', correct)
     expect(run.state).toBe('paused')
-    expect(at.runs.move(run, 'running', null, at.now)).toMatchObject({ state: 'finished' })
+    at.runs.move(run, 'running', null, at.now)
+    at.runs.commit(at.now)
+    expect(run.state).toBe('finished')
     expect(at.again().runs.get('r0')!.state).toBe('finished')
   })
 

@@ -4,38 +4,25 @@ import { describe, expect, it } from 'vitest'
 import { History } from '../../coordinator/run/history.ts'
 import { Downpour } from '../../coordinator/strategies/downpour.ts'
 import { Epochs, lengthOf, type Stretch } from '../../coordinator/strategies/epochs.ts'
-import type { Settled, Strategy } from '../../coordinator/strategies/strategy.ts'
+import type { Strategy } from '../../coordinator/strategies/strategy.ts'
 import { Synchronous } from '../../coordinator/strategies/synchronous.ts'
 import { codecs, encodeVector } from '../../shared/codec.ts'
 import { Random } from '../../shared/random.ts'
-import { type DownpourSpec, parseRunSpec, type RunSpec } from '../../shared/run-spec.ts'
+import { parseRunSpec, type RunSpec } from '../../shared/run-spec.ts'
 import { emptyDataset } from '../simulation/examples.ts'
+import { askOf, downpourSpec, parametersOf, settledOf } from '../support/downpour-bench.ts'
 
-const downpour = (spec: Partial<DownpourSpec> = {}): DownpourSpec => ({
-  name: 'downpour',
-  batchSize: 4,
-  pushEvery: 2,
-  localRate: null,
-  warmStart: 0,
-  maxStaleness: 8,
-  ...spec,
-})
+/** Small numbers where nothing else is written. */
+const downpour = (spec: object = {}) => downpourSpec({ batchSize: 4, pushEvery: 2, maxStaleness: 8, ...spec })
 
-const settled = (lease: string, volunteer: string, stretches: Stretch[] = [{ epoch: 0, from: 0, to: 4 }]): Settled => ({
-  lease,
-  volunteer,
-  version: 0,
-  minibatches: 1,
-  stretches,
-  examples: lengthOf(stretches),
-  payload: new Uint8Array(),
-})
+const open = (spec = downpour(), rule = 'sgd', state?: unknown) =>
+  new Downpour(spec, { rule, codec: 'f32', parameters: parametersOf(new Float32Array(4)) }, state)
 
-const ask = (epochs: Epochs, rank = 0, fitting = 1e9) => ({ volunteer: `v${rank}`, rank, fitting, epochs })
+const ask = (epochs: Epochs, rank = 0, fitting = 1e9) => askOf(epochs, { rank, fitting })
 
 describe('Downpour', () => {
   it('[W1] releases one volunteer, then 2, 4, … after each warmStart updates', () => {
-    const strategy = new Downpour(downpour({ warmStart: 3 }), 'sgd')
+    const strategy = open(downpour({ warmStart: 3 }))
     const epochs = new Epochs(1e6, 1)
     const released = () => {
       for (let rank = 0; rank < 100; rank++) if ('wait' in strategy.next(ask(epochs, rank))) return rank
@@ -44,29 +31,29 @@ describe('Downpour', () => {
     const seen: number[] = []
     for (let updates = 0; updates < 13; updates++) {
       seen.push(released())
-      strategy.fold(settled(`l${updates}`, 'v0'))
+      strategy.fold(settledOf(`l${updates}`, 'v0'))
     }
     expect(seen).toEqual([1, 1, 1, 2, 2, 2, 4, 4, 4, 8, 8, 8, 16])
     expect(strategy.next(ask(epochs, 16))).toEqual({ wait: 'warm start: 16 volunteers train first' })
   })
 
   it('[W1] goes on with its warm start after a crash', () => {
-    const strategy = new Downpour(downpour({ warmStart: 3 }), 'sgd')
-    for (let i = 0; i < 4; i++) strategy.fold(settled(`l${i}`, 'v0'))
-    const back = new Downpour(downpour({ warmStart: 3 }), 'sgd', JSON.parse(JSON.stringify(strategy)))
+    const strategy = open(downpour({ warmStart: 3 }))
+    for (let i = 0; i < 4; i++) strategy.fold(settledOf(`l${i}`, 'v0'))
+    const back = open(downpour({ warmStart: 3 }), 'sgd', JSON.parse(JSON.stringify(strategy)))
     const epochs = new Epochs(1000, 1)
     expect(back.next(ask(epochs, 1))).toHaveProperty('stretches')
     expect(back.next(ask(epochs, 2))).toHaveProperty('wait')
   })
 
   it('lets everybody work at once without a warm start', () => {
-    const strategy = new Downpour(downpour(), 'sgd')
+    const strategy = open()
     expect(strategy.next(ask(new Epochs(100, 1), 5_000))).toHaveProperty('stretches')
   })
 
   it('grants whole minibatches that fit the time box, at least one and at most pushEvery', () => {
     const epochs = new Epochs(1000, 1)
-    const strategy = new Downpour(downpour({ pushEvery: 5 }), 'sgd')
+    const strategy = open(downpour({ pushEvery: 5 }))
     const granted = (fitting: number) => {
       const draft = strategy.next(ask(epochs, 0, fitting))
       return 'wait' in draft ? 0 : lengthOf(draft.stretches)
@@ -76,7 +63,7 @@ describe('Downpour', () => {
 
   it('says so when every example is out', () => {
     const epochs = new Epochs(4, 1)
-    const strategy = new Downpour(downpour(), 'sgd')
+    const strategy = open()
     strategy.next(ask(epochs))
     expect(strategy.next(ask(epochs, 1))).toEqual({ wait: 'every example of this epoch is out with other volunteers' })
   })
@@ -89,7 +76,7 @@ describe('Downpour', () => {
     ['sgd', 0, 0],
     ['adam', 0.01, 0.01],
   ] as const)('rule %s, local rate %s: the replica moves at %d', (rule, localRate, expected) => {
-    const strategy = new Downpour(downpour({ localRate }), rule)
+    const strategy = open(downpour({ localRate }), rule)
     expect(strategy.bind('a', 'ann', 7, 0.5)).toEqual({ version: 7, localRate: expected, continues: null })
   })
 
@@ -97,10 +84,10 @@ describe('Downpour', () => {
     const spec = downpour({ pushEvery: 2, fetchEvery: 8 })
 
     it('[L2] continues for four leases from one version, then fetches', () => {
-      const strategy = new Downpour(spec, 'sgd')
+      const strategy = open(spec)
       const bound = [10, 11, 12, 13, 14, 15].map((version, i) => {
         const binding = strategy.bind(`l${i}`, 'ann', version, 0.1)
-        strategy.fold(settled(`l${i}`, 'ann'))
+        strategy.fold(settledOf(`l${i}`, 'ann'))
         return [binding.version, binding.continues]
       })
       expect(bound).toEqual([
@@ -114,18 +101,18 @@ describe('Downpour', () => {
     })
 
     it('fetches anew when the lease before came to nothing, or is not in yet', () => {
-      const strategy = new Downpour(spec, 'sgd')
+      const strategy = open(spec)
       strategy.bind('a', 'ann', 1, 0.1)
       expect(strategy.bind('b', 'ann', 2, 0.1)).toMatchObject({ version: 2, continues: null })
-      strategy.fold(settled('a', 'ann'))
+      strategy.fold(settledOf('a', 'ann'))
       expect(strategy.bind('c', 'ann', 3, 0.1)).toMatchObject({ version: 3, continues: null })
     })
 
     it('keeps the chains of volunteers apart, and forgets who left', () => {
-      const strategy = new Downpour(spec, 'sgd')
+      const strategy = open(spec)
       for (const who of ['ann', 'bob']) {
         strategy.bind(who, who, 1, 0.1)
-        strategy.fold(settled(who, who))
+        strategy.fold(settledOf(who, who))
       }
       strategy.left('bob')
       expect(strategy.bind('a2', 'ann', 5, 0.1)).toMatchObject({ version: 1, continues: 'ann' })
@@ -133,24 +120,24 @@ describe('Downpour', () => {
     })
 
     it('[S1] ends a chain early that would only be refused as stale', () => {
-      const strategy = new Downpour({ ...spec, maxStaleness: 3 }, 'sgd')
+      const strategy = open({ ...spec, maxStaleness: 3 })
       strategy.bind('a', 'ann', 1, 0.1)
-      strategy.fold(settled('a', 'ann'))
+      strategy.fold(settledOf('a', 'ann'))
       expect(strategy.bind('b', 'ann', 5, 0.1)).toMatchObject({ version: 5, continues: null })
-      strategy.fold(settled('b', 'ann'))
+      strategy.fold(settledOf('b', 'ann'))
       expect(strategy.bind('c', 'ann', 8, 0.1)).toMatchObject({ version: 5, continues: 'b' })
     })
   })
 
   it('applies an update at once, whole', () => {
-    const strategy = new Downpour(downpour(), 'sgd')
+    const strategy = open()
     const payload = Uint8Array.of(1, 2, 3)
-    expect(strategy.fold({ ...settled('a', 'ann'), payload })).toEqual({ parts: [{ payload, weight: 1 }] })
+    expect(strategy.fold({ ...settledOf('a', 'ann'), payload })).toEqual({ parts: [{ payload, weight: 1 }] })
     expect(strategy.quiescent).toBe(true)
   })
 
   it('[S1] counts what waits for the journal as versions to come', () => {
-    expect(new Downpour(downpour(), 'sgd').versionsOf(3)).toBe(3)
+    expect(open().versionsOf(3)).toBe(3)
   })
 })
 
@@ -176,7 +163,7 @@ describe('Synchronous', () => {
       cut.push(portions.map(({ epoch, from, to }) => [epoch, from, to]))
       portions.forEach((portion, i) => {
         epochs.settle([portion])
-        const apply = strategy.fold(settled(`${i}`, 'ann', [portion]))
+        const apply = strategy.fold(settledOf(`${i}`, 'ann', [portion]))
         expect(apply === null).toBe(i < portions.length - 1)
         expect(strategy.quiescent).toBe(i === portions.length - 1)
         if (i < portions.length - 1) expect(drain(strategy, epochs)).toEqual([])
@@ -211,7 +198,7 @@ describe('Synchronous', () => {
     const epochs = new Epochs(10, 1)
     const applied = drain(strategy, epochs)
       .reverse()
-      .map((portion) => strategy.fold(settled('x', 'ann', [portion])))
+      .map((portion) => strategy.fold(settledOf('x', 'ann', [portion])))
     expect(applied.at(-1)?.parts.map(({ weight }) => weight)).toEqual([0.4, 0.4, 0.2])
   })
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { backoffMs } from '../../client/volunteer/backoff.ts'
-import type { Trainer } from '../../client/volunteer/compute/engine.ts'
-import type { Examples, Minibatch } from '../../client/volunteer/examples.ts'
+import type { Minibatch, Trainer } from '../../client/volunteer/compute/engine.ts'
+import type { Examples } from '../../client/volunteer/examples.ts'
 import { computeLease } from '../../client/volunteer/lease-work.ts'
 import { Pace } from '../../client/volunteer/pace.ts'
 import { PromptClock } from '../support/prompt-clock.ts'
@@ -10,10 +10,13 @@ const never = new AbortController().signal
 
 /** `count` minibatches of 10 examples and a last one of 3. */
 function examplesOf(count: number): Examples {
+  const minibatch = (count: number): Minibatch => {
+    return { inputs: new Float32Array(count), labels: new Uint8Array(count), keys: new Uint32Array(2 * count), count }
+  }
   return {
     *minibatches(): Generator<Minibatch> {
-      for (let i = 0; i < count; i++) yield { inputs: new Float32Array(10), labels: new Uint8Array(10), count: 10 }
-      yield { inputs: new Float32Array(3), labels: new Uint8Array(3), count: 3 }
+      for (let i = 0; i < count; i++) yield minibatch(10)
+      yield minibatch(3)
     },
   } as unknown as Examples
 }
@@ -46,7 +49,7 @@ function device(clock: PromptClock, stepMs: number, asynchronous: boolean) {
     },
     async finish() {
       settle()
-      return { gradient: new Float32Array(1), lossSum: 1.5, correct: 2 }
+      return { gradient: new Float32Array(1), lossSum: 1.5, correct: 2, measureSum: 0.5, outcomes: null }
     },
     replica: async () => new Float32Array(1),
     dispose() {},
@@ -56,7 +59,7 @@ function device(clock: PromptClock, stepMs: number, asynchronous: boolean) {
 
 const compute = (clock: PromptClock, trainer: Trainer, budgetMs: number, count: number, pace: Pace | null = null) =>
   computeLease(
-    { kind: 'gradient', budgetMs },
+    { kind: 'gradient', budgetMs, reduce: 'mean' },
     { localRate: 0 },
     trainer,
     new Float32Array(1),
@@ -70,7 +73,10 @@ describe('computing a lease', () => {
   test('does every minibatch when the time box is large, and says how many', async () => {
     const clock = new PromptClock()
     const result = await compute(clock, device(clock, 7, false).trainer, 1e9, 20)
-    expect(result).toMatchObject({ minibatches: 21, examples: 203, lossSum: 1.5, correct: 2, computeMs: 21 * 7 })
+    expect(result).toMatchObject({
+      ...{ minibatches: 21, examples: 203, computeMs: 21 * 7 },
+      ...{ lossSum: 1.5, correct: 2, measureSum: 0.5 },
+    })
   })
 
   test('begins no minibatch once the time box is full', async () => {
@@ -105,7 +111,7 @@ describe('computing a lease', () => {
   test('an evaluation counts examples and no minibatches', async () => {
     const clock = new PromptClock()
     const { trainer } = device(clock, 7, false)
-    const lease = { kind: 'evaluate', budgetMs: 1e9 } as const
+    const lease = { kind: 'evaluate', budgetMs: 1e9, reduce: 'mean' } as const
     const result = await computeLease(
       lease,
       { localRate: 0 },
@@ -128,7 +134,7 @@ describe('computing a lease', () => {
       trainer.step(...minibatch)
       if (++steps === 4) stopping.abort(new Error('stopped'))
     }
-    const lease = { kind: 'gradient', budgetMs: 1e9 } as const
+    const lease = { kind: 'gradient', budgetMs: 1e9, reduce: 'mean' } as const
     await expect(
       computeLease(
         lease,

@@ -177,6 +177,7 @@ describe('an update', () => {
     examples: 4,
     lossSum: 2,
     correct: 1,
+    measureSum: null,
     computeMs: 5,
   }
   beforeEach(() => session.ask('start', { lease: 'l1' }))

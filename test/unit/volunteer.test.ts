@@ -12,7 +12,7 @@ import { PromptClock } from '../support/prompt-clock.ts'
 import { SoftmaxEngine, softmaxTrainer } from '../support/softmax-engine.ts'
 import { WireCoordinator } from '../support/wire-coordinator.ts'
 
-const model = buildModel({ template: 'softmax' }, [2, 2, 1], 3)
+const model = buildModel({ template: 'softmax' }, { inputShape: [2, 2, 1], classes: 3 }, null)
 const shards: Shard[] = [0, 1].map((index) => ({
   examples: 40,
   inputShape: [2, 2, 1],
@@ -65,9 +65,13 @@ function lease(id: string, change: Partial<Lease> = {}): Lease {
   return {
     id,
     run: 'r',
+    stage: 0,
     kind: 'gradient',
     model: modelHash,
     seed: 5,
+    shuffled: true,
+    fraction: 1,
+    reduce: 'mean',
     batchSize: 8,
     segments: [
       { shard: hashes[1], shardIndex: 1, epoch: 2, from: 30, to: 40 },
@@ -85,9 +89,10 @@ async function expected(of: Lease, parameters: Float32Array, localRate: number) 
   const trainer = softmaxTrainer(model)
   trainer.begin(parameters)
   const order = of.segments.map(({ shardIndex }) => shards[shardIndex])
-  for (const { inputs, labels, count } of new Examples(of, order).minibatches()) {
-    if (of.kind === 'gradient') trainer.step(inputs, labels, count, localRate)
-    else trainer.evaluate(inputs, labels, count)
+  for (const minibatch of new Examples(of, order).minibatches()) {
+    const weight = of.reduce === 'sum' ? minibatch.count : 1
+    if (of.kind === 'gradient') trainer.step(minibatch, { localRate, weight })
+    else trainer.evaluate(minibatch)
   }
   return { ...(await trainer.finish()), replica: await trainer.replica() }
 }
@@ -119,13 +124,32 @@ describe('a volunteer', () => {
     expect(gradient!.some((slope) => Math.abs(slope) > 0.01)).toBe(true)
   })
 
-  test('evaluates in storage order and sends no vector', async () => {
-    const evaluation = lease('e1', { kind: 'evaluate' })
+  test('evaluates as stored where the lease says so, and sends what each example came to', async () => {
+    const evaluation = lease('e1', { kind: 'evaluate', shuffled: false })
     coordinator.grant(evaluation)
     volunteer()
     await updated(1)
-    const { lossSum, correct } = await expected(evaluation, parametersOf(0), 0)
-    expect(coordinator.updates[0]).toMatchObject({ minibatches: 0, examples: 20, size: 0, lossSum, correct })
+    const { lossSum, correct, outcomes } = await expected(evaluation, parametersOf(0), 0)
+    const [update] = coordinator.updates
+    expect(update).toMatchObject({ minibatches: 0, examples: 20, size: 100, lossSum, correct, measureSum: null })
+    expect(Uint8Array.from(update.bytes)).toEqual(outcomes)
+  })
+
+  test('adds up minibatches as the lease says, and takes the sample it names', async () => {
+    coordinator.startOf = () => ({ version: 1, localRate: 0.5 })
+    const leases = [lease('l1', { reduce: 'sum' }), lease('l2', { fraction: 0.5 }), lease('l3', { fraction: 1e-9 })]
+    coordinator.grant(...leases)
+    volunteer()
+    await updated(3)
+    const sent = coordinator.updates.map(({ bytes }) => decodeVector(codecs.f32, bytes, model.layout.size))
+    for (const i of [0, 1]) {
+      expect(sent[i]).toEqual((await expected(leases[i], parametersOf(1), 0.5)).gradient)
+    }
+    expect(coordinator.updates[0].examples).toBe(20)
+    expect(coordinator.updates[1].examples).toBeGreaterThan(3)
+    expect(coordinator.updates[1].examples).toBeLessThan(17)
+    expect(coordinator.updates[2]).toMatchObject({ minibatches: 0, examples: 0, lossSum: 0 })
+    expect(sent[2]).toEqual(new Float32Array(model.layout.size))
   })
 
   test('fetches the next lease while it computes, and starts it with the update: one start is ever asked for', async () => {

@@ -5,21 +5,35 @@
  *     const engine = await openEngine('wasm')           // refused when its gradient does not agree with the reference
  *     const trainer = await engine.load(model)
  *     trainer.begin(parameters)                         // the replica, and an accrued gradient of zero
- *     trainer.step(inputs, labels, count, localRate)    // accrued += g; replica -= localRate·g
+ *     trainer.step(minibatch, { localRate, weight: 1 }) // accrued += g; replica -= localRate·g
  *     await trainer.settled()                           // wait for the device, so that time can be measured
  *     const { gradient, lossSum, correct } = await trainer.finish()
  */
-import type { Layout } from '../../../shared/layout.ts'
-import type { Topology } from '../../../shared/models.ts'
+import type { Model } from '../../../shared/models.ts'
 import type { BackendName } from '../../../shared/protocol.ts'
 
-/** The model blob of a lease, parsed. */
-export interface ModelDescription {
-  topology: Topology
-  layout: Layout
-  /** One example's shape: [28, 28, 1]. */
-  inputShape: readonly number[]
-  classes: number
+/** The model blob of a lease, parsed, with the parameters that are not trained. */
+export type ModelDescription = Omit<Model, 'augment'>
+
+export interface Minibatch {
+  /** count × Π inputShape floats. */
+  readonly inputs: Float32Array
+  /** count class indices. */
+  readonly labels: Uint8Array
+  /** count × 2: each example's draw key, `new Random({ key0, key1 }, stream, …)`: of it every random number that concerns it is drawn. */
+  readonly keys: Uint32Array
+  readonly count: number
+}
+
+export interface Outcome {
+  /** Flat, layout order: the weighted sum of the steps' gradients; null when there was no step. Valid until `begin`. */
+  gradient: Float32Array | null
+  /** Sums over the examples: the objective's loss, hits (classify), and its second measure (models.ts, Objective). */
+  lossSum: number
+  correct: number
+  measureSum: number
+  /** Of a classifier's `evaluate`: one byte an example, the class it was taken for, then one f32 each, its loss. */
+  outcomes: Uint8Array | null
 }
 
 export interface Engine {
@@ -40,20 +54,17 @@ export interface Trainer {
   /** Sets the replica to `parameters` (flat, in layout order; copied) and the accrued gradient, loss and count to zero. */
   begin(parameters: Float32Array): void
   /**
-   * One minibatch: g = gradient of the mean cross-entropy of `count` examples at the replica; accrued += g;
-   * replica -= localRate·g. `inputs` holds count × Π inputShape floats, `labels` count class indices;
-   * both may be used again as soon as it returns.
+   * One minibatch: g = gradient of the objective's mean over the minibatch at the replica (for contrastive divergence,
+   * minus its estimate of the log-likelihood's gradient); accrued += weight·g; replica -= localRate·g. The
+   * minibatch's memory may be used again as soon as it returns.
    */
-  step(inputs: Float32Array, labels: Uint8Array, count: number, localRate: number): void
-  /** Loss and hits of `count` examples at the replica, added to this lease's sums; no gradient. */
-  evaluate(inputs: Float32Array, labels: Uint8Array, count: number): void
+  step(minibatch: Minibatch, how: { localRate: number; weight: number }): void
+  /** The objective's sums over the examples at the replica, without dropout or gradient. */
+  evaluate(minibatch: Minibatch): void
   /** Resolves when everything asked so far is computed. */
   settled(): Promise<void>
-  /**
-   * What this lease came to, in one transfer from the device. `gradient` (flat, layout order) is the sum of the
-   * steps' gradients, null when there was no step; it is only valid until the next `begin`.
-   */
-  finish(): Promise<{ gradient: Float32Array | null; lossSum: number; correct: number }>
+  /** What this lease came to, in one transfer from the device. */
+  finish(): Promise<Outcome>
   /** The replica as it stands (flat, layout order; a copy), for a lease that continues this one. */
   replica(): Promise<Float32Array>
   dispose(): void

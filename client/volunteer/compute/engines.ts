@@ -9,8 +9,9 @@
 import type { BackendName } from '../../../shared/protocol.ts'
 import { type Backend, type BackendModule, type BackendOptions, reason, stop } from './backends/backend.ts'
 import type { Engine, Trainer } from './engine.ts'
+import { loadNetworkTrainer } from './network-trainer.ts'
+import { loadRbmTrainer } from './rbm-trainer.ts'
 import { selfTest } from './selftest.ts'
-import { loadTrainer } from './trainer.ts'
 
 export interface EngineOptions extends BackendOptions {
   /** Told of each device that was tried and not taken, while choosing. */
@@ -81,7 +82,8 @@ function engineOn(backend: Backend): Engine {
     device: backend.device,
     async load(model) {
       if (!open) throw new Error(`${backend.name}: this engine is closed`)
-      const trainer = await loadTrainer(backend, model)
+      const load = model.objective.kind === 'contrastive' ? loadRbmTrainer : loadNetworkTrainer
+      const trainer = await load(backend, model)
       trainers.add(trainer)
       return trainer
     },

@@ -5,7 +5,7 @@
  */
 import { type Layer, layoutOf, type Topology } from '../../../shared/models.ts'
 import { Random } from '../../../shared/random.ts'
-import type { Engine, ModelDescription } from './engine.ts'
+import type { Engine, Minibatch, ModelDescription } from './engine.ts'
 import { REFERENCES, type Reference } from './reference.ts'
 
 /**
@@ -21,6 +21,7 @@ export interface Case {
   parameters: Float32Array
   inputs: Float32Array
   labels: Uint8Array
+  keys: Uint32Array
   /** Examples in each of the two minibatches. */
   counts: readonly [number, number]
   localRate: number
@@ -56,10 +57,12 @@ function makeCase(name: string, inputShape: number[], classes: number, layers: L
   const at = (i: number): number => draw.uniform(i)
   return {
     name,
-    model: { topology, layout, inputShape, classes },
+    model: { topology, layout, fixed: null, inputShape, classes, objective: { kind: 'classify' } },
     parameters: Float32Array.from({ length: layout.size }, (_, i) => (at(30_000 + i) - 0.5) * scale),
     inputs: Float32Array.from({ length: examples * features }, (_, i) => at(10_000 + i)),
     labels: Uint8Array.from({ length: examples }, (_, i) => Math.floor(at(20_000 + i) * classes)),
+    // No layer of the cases draws.
+    keys: new Uint32Array(2 * examples),
     counts,
     localRate: 0.25,
   }
@@ -107,14 +110,20 @@ export async function selfTest(engine: Engine): Promise<void> {
 }
 
 async function passes(engine: Engine, test: Case, expected: Reference): Promise<void> {
-  const { model, parameters, inputs, labels, counts, localRate } = test
-  const cut = counts[0] * (inputs.length / labels.length)
+  const { model, parameters, inputs, labels, keys, counts, localRate } = test
+  const features = inputs.length / labels.length
+  const part = (from: number, count: number): Minibatch => ({
+    inputs: inputs.subarray(from * features, (from + count) * features),
+    labels: labels.subarray(from, from + count),
+    keys: keys.subarray(2 * from, 2 * (from + count)),
+    count,
+  })
   const trainer = await engine.load(model)
   try {
     trainer.begin(parameters)
-    trainer.step(inputs.subarray(0, cut), labels.subarray(0, counts[0]), counts[0], localRate)
-    trainer.step(inputs.subarray(cut), labels.subarray(counts[0]), counts[1], localRate)
-    trainer.evaluate(inputs, labels, labels.length)
+    trainer.step(part(0, counts[0]), { localRate, weight: 1 })
+    trainer.step(part(counts[0], counts[1]), { localRate, weight: 1 })
+    trainer.evaluate(part(0, labels.length))
     const { gradient, lossSum, correct } = await trainer.finish()
     const fail = (what: string): never => {
       throw new Error(`${engine.backend}: wrong on the self-test's ${test.name}: ${what}`)

@@ -1,46 +1,63 @@
 /**
- * The trainer on tfjs: a sequential classifier's gradient at a replica of the parameters, accrued over minibatches.
+ * The books of a lease, the same for whatever is trained: a replica that moves, gradients that accrue, sums, and one
+ * transfer of them all from the device at the end. What is trained, the learner, only knows a minibatch's gradient.
  *
- * It promises: the gradient comes back in layout order; every tensor it makes is disposed (their number is the same
- * after every step); one transfer from the device per lease; no work for a replica that nobody asks for.
+ * It promises: the gradient comes back in layout order; every tensor made for a lease is disposed with it (and between
+ * steps their number stays the same); one transfer from the device per lease; no work for a replica that nobody
+ * asks for.
  */
 import * as tf from '@tensorflow/tfjs-core'
-import * as tfl from '@tensorflow/tfjs-layers'
-import type { Slot } from '../../../shared/layout.ts'
-import type { Layer, Topology } from '../../../shared/models.ts'
+import type { Layout } from '../../../shared/layout.ts'
 import type { Backend } from './backends/backend.ts'
-import type { ModelDescription, Trainer } from './engine.ts'
-import { crossEntropy, crossEntropySums } from './loss.ts'
+import type { Minibatch, Trainer } from './engine.ts'
 
-/**
- * Loads a model on a started backend.
- * @throws Error where the topology does not end in a softmax activation, holds a layer that draws random numbers, or
- * has other weights than the layout.
- */
-export async function loadTrainer(backend: Backend, description: ModelDescription): Promise<Trainer> {
-  const { layout, inputShape } = description
-  await use(backend)
-  const model = (await tfl.loadLayersModel({
-    load: async () => ({ modelTopology: logitsTopology(description.topology) }),
-  })) as tfl.Sequential
-  unfuse(model)
-  const weights = model.trainableWeights.map((weight) => weight.read() as tf.Variable)
-  expectLayout(model, layout.slots)
+/** Sums that every objective has: loss, hits, second measure. */
+const SUMS = 3
+
+export interface Learner {
+  /** What is trained, in layout order: set by the trainer. */
+  readonly weights: readonly tf.Variable[]
+  /** New tensors, which share no numbers: the gradient in layout order, and the sums [3] of loss, hits and second measure. */
+  gradient(minibatch: Minibatch): { gradient: tf.Tensor[]; sums: tf.Tensor }
+  /** New tensors: the sums, and of a classifier [2, count]: the examples' classes as taken, and their losses. */
+  evaluate(minibatch: Minibatch): { sums: tf.Tensor; outcomes: tf.Tensor | null }
+  dispose(): void
+}
+
+/** A trainer of what was loaded on a started backend. */
+export function trainerOf(
+  backend: Backend,
+  { layout, inputShape }: { layout: Layout; inputShape: readonly number[] },
+  learner: Learner,
+): Trainer {
+  const { weights } = learner
   const size = layout.size
+  const features = inputShape.reduce((product, dimension) => product * dimension, 1)
 
-  /** The sum of this lease's gradients, tensor by tensor; null before its first step. */
+  /** The weighted sum of this lease's gradients, tensor by tensor; null before its first step. */
   let accrued: tf.Tensor[] | null = null
   /** The newest step's move of the replica, made only when somebody looks at the replica again. */
   let move: { gradient: tf.Tensor[]; rate: number } | null = null
-  /** [2]: loss and hits so far; null before the first minibatch. */
+  /** [3]: the sums so far; null before the first minibatch. */
   let sums: tf.Tensor | null = null
+  /** One for each evaluation of a classifier. */
+  let outcomes: tf.Tensor[] = []
   /** What `finish` hands out where the device's memory can be read in place: one array, used again. */
   let transfer: Float32Array | null = null
   let disposed = false
 
   const addScaled = (y: tf.Tensor, x: tf.Tensor, scale: number): tf.Tensor =>
     backend.addScaled ? backend.addScaled(y, x, scale) : tf.tidy(() => tf.add(y, scale === 1 ? x : tf.mul(x, scale)))
-
+  /** The same, where y is nobody's afterwards. */
+  function addTo(y: tf.Tensor, x: tf.Tensor, scale: number): tf.Tensor {
+    if (backend.addTo) {
+      backend.addTo(y, x, scale)
+      return y
+    }
+    const sum = addScaled(y, x, scale)
+    y.dispose()
+    return sum
+  }
   function add(more: tf.Tensor): void {
     if (sums === null) {
       sums = more
@@ -49,6 +66,18 @@ export async function loadTrainer(backend: Backend, description: ModelDescriptio
     const total = tf.add(sums, more)
     tf.dispose([sums, more])
     sums = total
+  }
+  /** Takes the gradient's place where `own`, else leaves it as it is. */
+  function accrue(gradient: tf.Tensor[], weight: number, own: boolean): void {
+    if (accrued) {
+      accrued = accrued.map((sum, i) => addTo(sum, gradient[i], weight))
+      if (own) tf.dispose(gradient)
+    } else if (own && weight === 1) accrued = gradient
+    else {
+      // A clone would share its numbers, which are added to in place.
+      accrued = gradient.map((tensor) => tf.mul(tensor, weight))
+      if (own) tf.dispose(gradient)
+    }
   }
   function dropMove(): void {
     if (move) tf.dispose(move.gradient)
@@ -66,23 +95,25 @@ export async function loadTrainer(backend: Backend, description: ModelDescriptio
   }
   function clear(): void {
     dropMove()
-    tf.dispose([...(accrued ?? []), ...(sums ? [sums] : [])])
+    tf.dispose([...(accrued ?? []), ...(sums ? [sums] : []), ...outcomes])
     accrued = null
     sums = null
+    outcomes = []
   }
-  function batch(inputs: Float32Array, labels: Uint8Array, count: number): { x: tf.Tensor; y: tf.Tensor1D } {
-    const features = inputShape.reduce((product, dimension) => product * dimension, 1)
-    if (inputs.length !== count * features || labels.length !== count || count === 0) {
-      throw new Error(
-        `invariant: a minibatch of ${count} examples has ${count * features} inputs and ${count} labels, not ${inputs.length} and ${labels.length}`,
-      )
-    }
-    return { x: tf.tensor(inputs, [count, ...inputShape]), y: tf.tensor1d(Int32Array.from(labels), 'int32') }
-  }
-  const logits = (x: tf.Tensor): tf.Tensor2D => model.apply(x, { training: true }) as tf.Tensor2D
   function check(): void {
     const lost = backend.lost()
     if (lost !== null) throw new Error(`${backend.name}: ${lost}`)
+  }
+  function begun({ inputs, labels, keys, count }: Minibatch): void {
+    check()
+    select(backend)
+    makeMove()
+    const fits = inputs.length === count * features && labels.length === count && keys.length === 2 * count
+    if (fits && count > 0) return
+    throw new Error(
+      `invariant: a minibatch of ${count} examples has ${count * features} inputs, ${count} labels and ${2 * count} key words, ` +
+        `not ${inputs.length}, ${labels.length} and ${keys.length}`,
+    )
   }
 
   return {
@@ -94,51 +125,25 @@ export async function loadTrainer(backend: Backend, description: ModelDescriptio
       select(backend)
       clear()
       layout.slots.forEach((slot, i) => {
-        const own = parameters.subarray(slot.offset, slot.offset + slot.size)
-        // tfjs keeps an array that it is given, some backends for ever, some until they first upload it.
-        const values = tf.tensor(backend.copiesAtOnce ? own : own.slice(), [...slot.shape])
+        const values = tensorOf(backend, parameters.subarray(slot.offset, slot.offset + slot.size), slot.shape)
         weights[i].assign(values)
         values.dispose()
       })
     },
 
-    step(inputs, labels, count, localRate) {
-      check()
-      select(backend)
-      makeMove()
-      const { gradient, more } = tf.tidy(() => {
-        const { x, y } = batch(inputs, labels, count)
-        let more: tf.Tensor | undefined
-        const { grads } = tf.variableGrads(() => {
-          const loss = crossEntropy(logits(x), y)
-          more = loss.sums
-          return loss.mean as tf.Scalar
-        }, weights)
-        return { gradient: weights.map((weight) => grads[weight.name]), more: more! }
-      })
+    step(minibatch, { localRate, weight }) {
+      begun(minibatch)
+      const { gradient, sums: more } = learner.gradient(minibatch)
       add(more)
-      if (accrued === null) {
-        accrued = gradient
-        if (localRate !== 0) move = { gradient: gradient.map((tensor) => tensor.clone()), rate: localRate }
-        return
-      }
-      const before = accrued
-      accrued = gradient.map((tensor, i) => addScaled(before[i], tensor, 1))
-      tf.dispose(before)
+      accrue(gradient, weight, localRate === 0)
       if (localRate !== 0) move = { gradient, rate: localRate }
-      else tf.dispose(gradient)
     },
 
-    evaluate(inputs, labels, count) {
-      check()
-      select(backend)
-      makeMove()
-      add(
-        tf.tidy(() => {
-          const { x, y } = batch(inputs, labels, count)
-          return crossEntropySums(logits(x), y)
-        }),
-      )
+    evaluate(minibatch) {
+      begun(minibatch)
+      const { sums: more, outcomes: each } = learner.evaluate(minibatch)
+      add(more)
+      if (each) outcomes.push(each)
     },
 
     async settled() {
@@ -150,21 +155,28 @@ export async function loadTrainer(backend: Backend, description: ModelDescriptio
     async finish() {
       check()
       select(backend)
-      if (sums === null) return { gradient: null, lossSum: 0, correct: 0 }
-      const read = await readAll(backend, [...(accrued ?? []), sums], (total) => {
+      if (sums === null) return { gradient: null, lossSum: 0, correct: 0, measureSum: 0, outcomes: null }
+      const read = await readAll(backend, [...(accrued ?? []), sums, ...outcomes], (total) => {
         if (transfer?.length !== total) transfer = new Float32Array(total)
         return transfer
       })
       check()
-      const [lossSum, correct] = read.subarray(read.length - 2)
-      return { gradient: accrued ? read.subarray(0, size) : null, lossSum, correct }
+      const from = accrued ? size : 0
+      const [lossSum, correct, measureSum] = read.subarray(from, from + SUMS)
+      return {
+        gradient: accrued ? read.subarray(0, size) : null,
+        lossSum,
+        correct,
+        measureSum,
+        outcomes: outcomes.length > 0 ? packOutcomes(read.subarray(from + SUMS), outcomes) : null,
+      }
     },
 
     async replica() {
       check()
       select(backend)
       makeMove()
-      const read = await readAll(backend, weights, (total) => new Float32Array(total))
+      const read = await readAll(backend, [...weights], (total) => new Float32Array(total))
       check()
       return read
     },
@@ -174,9 +186,15 @@ export async function loadTrainer(backend: Backend, description: ModelDescriptio
       disposed = true
       select(backend)
       clear()
-      model.dispose()
+      learner.dispose()
     },
   }
+}
+
+/** A new tensor of numbers that the caller may use again at once. */
+export function tensorOf(backend: Backend, values: Float32Array, shape: readonly number[]): tf.Tensor {
+  // tfjs keeps an array that it is given, some backends for ever, some until they first upload it.
+  return tf.tensor(backend.copiesAtOnce ? values : values.slice(), [...shape])
 }
 
 /** Makes a started backend tfjs' current one: there may be several, and tfjs has one engine for all. */
@@ -184,8 +202,28 @@ function select(backend: Backend): void {
   // For a backend that has started, setBackend does its work before it returns its promise.
   if (tf.getBackend() !== backend.name) void tf.setBackend(backend.name)
 }
-async function use(backend: Backend): Promise<void> {
+
+/** As a trainer does by itself, for what loads a model. */
+export async function use(backend: Backend): Promise<void> {
   if (tf.getBackend() !== backend.name) await tf.setBackend(backend.name)
+}
+
+/** One byte an example, its class, then one f32 (little endian) each, its loss. */
+function packOutcomes(read: Float32Array, outcomes: readonly tf.Tensor[]): Uint8Array {
+  const examples = read.length / 2
+  const bytes = new Uint8Array(5 * examples)
+  const losses = new DataView(bytes.buffer, examples)
+  let from = 0
+  let example = 0
+  for (const { size } of outcomes) {
+    const count = size / 2
+    for (let i = 0; i < count; i++, example++) {
+      bytes[example] = read[from + i]
+      losses.setFloat32(4 * example, read[from + count + i], true)
+    }
+    from += size
+  }
+  return bytes
 }
 
 /** Several tensors' numbers in one transfer. */
@@ -204,89 +242,5 @@ async function readAll(
     return (await flat.data()) as Float32Array
   } finally {
     flat.dispose()
-  }
-}
-
-/** The topology below the softmax, with zeros for initial weights: they are set before they are used. */
-function logitsTopology(topology: Topology): Topology {
-  const layers = structuredClone(topology.config.layers) as Layer[]
-  const last = layers.pop()
-  if (last?.class_name !== 'Activation' || last.config.activation !== 'softmax' || layers.length === 0) {
-    throw new Error(
-      `a classifier must end in an Activation layer softmax of its own; this one ends in ${last?.class_name ?? 'nothing'}`,
-    )
-  }
-  // tfjs flattens nothing that is flat already.
-  const inputShape = layers[0].config.batch_input_shape as unknown[] | undefined
-  if (layers[0].class_name === 'Flatten' && inputShape?.length === 2 && layers.length > 1) {
-    layers.shift()
-    layers[0].config.batch_input_shape = inputShape
-  }
-  for (const { class_name, config } of layers) {
-    if (class_name === 'Dropout' && config.rate !== 0) {
-      throw new Error(`layer ${config.name} draws random numbers of its own, so a lease could not be recomputed`)
-    }
-    for (const initializer of ['kernel_initializer', 'bias_initializer']) {
-      if (initializer in config) config[initializer] = { class_name: 'Zeros', config: {} }
-    }
-  }
-  return { ...topology, config: { ...topology.config, layers } }
-}
-
-function expectLayout(model: tfl.Sequential, slots: readonly Slot[]): void {
-  const has = model.weights.map((weight) => `${weight.originalName} [${weight.shape}]`)
-  const expected = slots.map((slot) => `${slot.name} [${slot.shape}]`)
-  if (has.join() !== expected.join()) {
-    throw new Error(
-      `the topology's weights are not the layout's: expected ${expected.join(', ')}; got ${has.join(', ')}`,
-    )
-  }
-}
-
-interface AffineLayer extends tfl.layers.Layer {
-  kernel: tfl.LayerVariable
-  bias: tfl.LayerVariable | null
-  activation: { apply(x: tf.Tensor): tf.Tensor }
-  strides: [number, number]
-  padding: 'same' | 'valid'
-  dataFormat: string
-  dilationRate: [number, number]
-}
-
-/**
- * Lets Dense and Conv2D layers compute in tfjs' plain operations. Their own `call` uses fused ones, whose gradient
- * always includes the one of the input, also in the first layer, where nobody wants it.
- */
-function unfuse(model: tfl.Sequential): void {
-  for (const layer of model.layers as AffineLayer[]) {
-    const kind = layer.getClassName()
-    const finish = (x: tf.Tensor): tf.Tensor => {
-      const shifted = layer.bias ? tf.add(x, layer.bias.read()) : x
-      return layer.activation ? layer.activation.apply(shifted) : shifted
-    }
-    const input = (inputs: tf.Tensor | tf.Tensor[]): tf.Tensor => (Array.isArray(inputs) ? inputs[0] : inputs)
-    if (kind === 'Dense' && layer.kernel.shape.length === 2 && layer.inputSpec?.[0].ndim !== 3) {
-      const original = layer.call.bind(layer)
-      layer.call = (inputs, options) => {
-        const x = input(inputs)
-        if (x.rank !== 2) return original(inputs, options)
-        return tf.tidy(() => finish(tf.matMul(x as tf.Tensor2D, layer.kernel.read() as tf.Tensor2D)))
-      }
-    }
-    if (kind === 'Conv2D' && layer.dataFormat !== 'channelsFirst') {
-      layer.call = (inputs) =>
-        tf.tidy(() =>
-          finish(
-            tf.conv2d(
-              input(inputs) as tf.Tensor4D,
-              layer.kernel.read() as tf.Tensor4D,
-              layer.strides,
-              layer.padding,
-              'NHWC',
-              layer.dilationRate,
-            ),
-          ),
-        )
-    }
   }
 }

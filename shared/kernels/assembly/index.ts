@@ -4,8 +4,10 @@
  * out on every machine. Lengths are counts of floats; pointers are byte addresses and need no alignment.
  */
 export { decodeF16, decodeInt8, encodeF16, encodeInt8, sumSquaresF16, sumSquaresInt8 } from './codec'
+export { compensate, compensateAdaptive } from './compensation'
+export { masks, uniforms, words } from './draws'
 export { adagrad, adam, momentum, sgd } from './rules'
-export { accumulate, copy, fill, flush, scale, sumSquares } from './vector'
+export { accumulate, carry, copy, dot, fill, flush, multiply, scale, shrink, sumAbs, sumSquares } from './vector'
 
 /** The first byte that is free for the caller. */
 export const heapBase: usize = __heap_base

@@ -26,8 +26,12 @@ export interface Backend {
   readonly copiesAtOnce: boolean
   /** Why the device is gone; null while it works. */
   lost(): string | null
-  /** y + scale·x in one pass, into a new tensor; without it the trainer composes tfjs operations. */
+  /** y + scale·x in one pass, into a new tensor; without it tfjs operations are composed. */
   addScaled?(y: tf.Tensor, x: tf.Tensor, scale: number): tf.Tensor
+  /** y += scale·x where y's numbers lie. They must be nobody else's, and no parameters: tfjs keeps packed copies of some. */
+  addTo?(y: tf.Tensor, x: tf.Tensor, scale: number): void
+  /** c [m, n] += aᵀ·b where c's numbers lie, as `addTo`, of a [k, m] and b [k, n]. */
+  addProductTo?(c: tf.Tensor2D, a: tf.Tensor2D, b: tf.Tensor2D): void
   /** The numbers of float32 tensors, one after the other, without a detour over a concatenated tensor. */
   readInto?(tensors: readonly tf.Tensor[], target: Float32Array): void
 }

@@ -24,6 +24,17 @@ export async function open({ wasmPath }: BackendOptions): Promise<Backend> {
       heap.kernels.addScaled(heap.address(out), heap.address(y), heap.address(x), scale, y.size)
       return tf.engine().makeTensorFromTensorInfo(out)
     },
+    addTo(y, x, scale) {
+      heap.kernels.addScaled(heap.address(y), heap.address(y), heap.address(x), scale, y.size)
+    },
+    addProductTo(c, a, b) {
+      const [depth, rows] = a.shape
+      const columns = b.shape[1]
+      heap.kernels.matmul(
+        ...([heap.address(a), rows, 1, heap.address(b), columns, 0, heap.address(c), columns] as const),
+        ...([rows, columns, depth, 1, 0, heap.scratch(heap.kernels.scratchBytes())] as const),
+      )
+    },
     readInto(tensors, target) {
       let at = 0
       for (const tensor of tensors) {

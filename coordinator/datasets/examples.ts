@@ -1,0 +1,18 @@
+/** What a dataset's files hold, whole and uncut, in the files' order. Whoever reads a format answers with this. */
+
+/** One part of a data set: example i has `inputs[i·size, (i+1)·size)` and `labels[i]`. */
+export interface Examples {
+  readonly count: number
+  readonly inputs: Uint8Array
+  readonly labels: Uint8Array
+}
+
+export interface Source {
+  /** [28, 28, 1] */
+  readonly inputShape: readonly number[]
+  readonly classes: number
+  /** Whether each part's labels were given; where not they are all 0. */
+  readonly labelled: { readonly train: boolean; readonly test: boolean }
+  readonly train: Examples
+  readonly test: Examples
+}

@@ -1,0 +1,196 @@
+/**
+ * Named vectors of the parameters' size, range by range: every range has a WebAssembly memory of its own in which all
+ * its vectors lie side by side, so nothing assumes that a model fits in one. Whoever computes with them names them
+ * and gets scalars back, as with DistBelief's parameter server (Dean et al. 2012, §4.2): the numbers themselves stay.
+ * Every operation goes through the ranges in order: the same calls give the same bits.
+ */
+import { codecs, rangeOffset } from '../../shared/codec.ts'
+import { createKernels, type Kernels } from '../../shared/kernels/kernels.ts'
+import { type Range, ranges } from '../../shared/layout.ts'
+import type { CodecName } from '../../shared/run-spec.ts'
+import type { CheckpointVector } from '../journal/journal.ts'
+
+/** A decoded payload, until it is added to something. */
+const TERM = 'term'
+
+export interface Slice {
+  readonly range: Range
+  /** Floats in it. */
+  readonly count: number
+  readonly kernels: Kernels
+  /** Where a payload's bytes are put before they are decoded. */
+  readonly encoded: number
+  /** Pointers by name. */
+  readonly pointers: Map<string, number>
+}
+
+export class Vectors {
+  readonly size: number
+  readonly slices: readonly Slice[]
+  /** Names whose vectors are gone, to be used again: a kernel's memory is never freed. */
+  private readonly spare: string[] = []
+
+  constructor(size: number) {
+    this.size = size
+    this.slices = ranges(size).map((range) => {
+      const kernels = createKernels()
+      const count = range.to - range.from
+      return { range, count, kernels, encoded: kernels.reserve(codecs.f32.encodedSize(count)), pointers: new Map() }
+    })
+  }
+
+  get names(): string[] {
+    return [...(this.slices[0]?.pointers.keys() ?? [])].filter((name) => !this.spare.includes(name))
+  }
+
+  has(name: string): boolean {
+    return this.names.includes(name)
+  }
+
+  /** A vector of this name, every element `value`; one that is there already is filled anew. */
+  create(name: string, value = 0): void {
+    if (!this.has(name)) {
+      const old = this.spare.pop()
+      for (const { kernels, count, pointers } of this.slices) {
+        const pointer = old === undefined ? kernels.reserve(4 * count) : pointers.get(old)!
+        if (old !== undefined) pointers.delete(old)
+        pointers.set(name, pointer)
+      }
+    }
+    this.fill(name, value)
+  }
+
+  drop(name: string): void {
+    if (!this.has(name)) throw new Error(`invariant: there is no vector ${name} to drop`)
+    const free = `(free ${this.spare.length})`
+    for (const { pointers } of this.slices) {
+      pointers.set(free, pointers.get(name)!)
+      pointers.delete(name)
+    }
+    this.spare.push(free)
+  }
+
+  /** target ← value */
+  fill(target: string, value: number): void {
+    for (const slice of this.slices) slice.kernels.fill(at(slice, target), slice.count, value)
+  }
+
+  /** target ← source */
+  copy(target: string, source: string): void {
+    for (const slice of this.slices) slice.kernels.copy(at(slice, source), slice.count, at(slice, target))
+  }
+
+  /** target ← a·target */
+  scale(target: string, a: number): void {
+    for (const slice of this.slices) slice.kernels.scale(at(slice, target), slice.count, a)
+  }
+
+  /** target ← target + a·source */
+  axpy(target: string, a: number, source: string): void {
+    for (const slice of this.slices) slice.kernels.accumulate(at(slice, target), at(slice, source), slice.count, a)
+  }
+
+  /** target ← target⊙source */
+  multiply(target: string, source: string): void {
+    for (const slice of this.slices) slice.kernels.multiply(at(slice, target), at(slice, source), slice.count)
+  }
+
+  /** target ← sign(target)·max(0, |target| − t), the proximal step of t·‖target‖₁. */
+  shrink(target: string, t: number): void {
+    for (const slice of this.slices) slice.kernels.shrink(at(slice, target), slice.count, t)
+  }
+
+  /** Σ aᵢ·bᵢ, in float64. */
+  dot(a: string, b: string): number {
+    return this.slices.reduce((sum, slice) => sum + slice.kernels.dot(at(slice, a), at(slice, b), slice.count), 0)
+  }
+
+  /** Σ |xᵢ|, in float64. */
+  sumAbs(name: string): number {
+    return this.slices.reduce((sum, slice) => sum + slice.kernels.sumAbs(at(slice, name), slice.count), 0)
+  }
+
+  /**
+   * target + error ← target + error + weight · what the payload encodes, where `error` (zeros at first) takes what the
+   * rounding of `target` loses. `axpy(target, 1, error)` at the end gives the sum of however many payloads as if it
+   * had been rounded once (kernels.ts, `carry`).
+   */
+  accumulate(target: string, error: string, codecName: CodecName, payload: Uint8Array, weight: number): void {
+    if (!this.has(TERM)) this.create(TERM)
+    this.decode(TERM, codecName, payload)
+    for (const slice of this.slices) {
+      slice.kernels.carry(at(slice, target), at(slice, error), at(slice, TERM), slice.count, weight)
+    }
+  }
+
+  /** target ← what the payload encodes. */
+  decode(target: string, codecName: CodecName, payload: Uint8Array): void {
+    const codec = codecs[codecName]
+    for (const slice of this.slices) {
+      put(slice, codecName, payload)
+      codec.decode(slice.kernels, slice.encoded, slice.count, at(slice, target))
+    }
+  }
+
+  /** Σx² of an encoded vector, in float64; NaN or infinite where an element is not finite. Changes nothing. */
+  sumSquares(codecName: CodecName, payload: Uint8Array): number {
+    const codec = codecs[codecName]
+    let sum = 0
+    for (const slice of this.slices) {
+      put(slice, codecName, payload)
+      sum += codec.sumSquares(slice.kernels, slice.encoded, slice.count)
+    }
+    return sum
+  }
+
+  write(target: string, values: Float32Array): void {
+    if (values.length !== this.size) throw new Error(`invariant: a vector here has ${this.size} floats`)
+    for (const slice of this.slices) {
+      slice.kernels.floats(at(slice, target), slice.count).set(values.subarray(slice.range.from, slice.range.to))
+    }
+  }
+
+  /** A copy, into `target` where given. */
+  read(source: string, target: Float32Array = new Float32Array(this.size)): Float32Array {
+    for (const slice of this.slices) {
+      target.set(slice.kernels.floats(at(slice, source), slice.count), slice.range.from)
+    }
+    return target
+  }
+
+  /** Everything a checkpoint needs of these, range by range; views, to be written before anything changes. */
+  views(names: readonly string[]): CheckpointVector[] {
+    return this.slices.flatMap((slice) =>
+      names.map((name) => ({
+        name,
+        range: slice.range.index,
+        values: slice.kernels.floats(at(slice, name), slice.count),
+      })),
+    )
+  }
+
+  /** Puts back what `views` gave, creating what is not there. Throws where a range is missing or does not fit. */
+  restore(names: readonly string[], saved: readonly CheckpointVector[]): void {
+    for (const name of names) if (!this.has(name)) this.create(name)
+    const found = new Map(saved.map((vector) => [`${vector.name}/${vector.range}`, vector.values]))
+    for (const { name, range, values } of this.views(names)) {
+      const from = found.get(`${name}/${range}`)
+      if (from?.length !== values.length) throw new Error(`invariant: checkpoint lacks ${name}, range ${range}`)
+      values.set(from)
+    }
+  }
+}
+
+/** Where the vector lies in the slice's memory. */
+export function at({ pointers }: Slice, name: string): number {
+  const pointer = pointers.get(name)
+  if (pointer === undefined) throw new Error(`invariant: there is no vector ${name}`)
+  return pointer
+}
+
+function put({ kernels, encoded, range, count }: Slice, codecName: CodecName, payload: Uint8Array): void {
+  const codec = codecs[codecName]
+  const offset = rangeOffset(codec, range.index)
+  const length = codec.encodedSize(count)
+  kernels.bytes(encoded, length).set(payload.subarray(offset, offset + length))
+}

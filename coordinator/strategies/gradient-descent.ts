@@ -1,0 +1,133 @@
+/**
+ * Minibatch gradient descent as Spark MLlib's GradientDescent has it (ALGORITHMS §1.1): iteration i is one pass over a
+ * Bernoulli sample of all examples, of m, and one step of the updater with the mean gradient and η = rate/√i:
+ *
+ *     simple      w ← w − η·g                                      R(w) = 0
+ *     squared-l2  w ← (1 − η·λ)·w − η·g                            R(w) = ½λ‖w‖²
+ *     l1          w ← sign(u)·max(0, |u| − λ·η) of u = w − η·g     R(w) = λ‖w‖₁
+ *
+ * The history holds Σloss/m + R(w), both before the step. It has converged when a step, not the first, is shorter than
+ * tolerance·max(‖w‖, 1). An empty sample counts as an iteration, without a step and without history.
+ * The weights are float32 vectors; every scalar is float64.
+ */
+import type { IterationPoint } from '../../shared/api.ts'
+import type { GradientDescentSpec } from '../../shared/run-spec.ts'
+import { PARAMETERS } from '../parameters/parameters.ts'
+import { Passes, type PassSum, SUM } from './passes.ts'
+import type { StrategyRoom } from './strategies.ts'
+import type { Ask, Binding, Draft, Settled, Strategy } from './strategy.ts'
+
+interface State {
+  passes: number
+  converged: boolean
+  history: IterationPoint[]
+}
+
+/** The weights before the step, then the step. */
+const BEFORE = 'before'
+
+export class GradientDescent implements Strategy {
+  /** A portion belongs to the version it was drawn at: the pass cannot end without it. */
+  readonly maxStaleness = 0
+  readonly vectors = []
+  readonly history: IterationPoint[]
+  private readonly spec: GradientDescentSpec
+  private readonly room: StrategyRoom
+  private readonly passes: Passes
+  private converged: boolean
+
+  constructor(spec: GradientDescentSpec, room: StrategyRoom, saved?: unknown) {
+    const { portionSize, batchSize, fraction } = spec
+    const state = saved as State | undefined
+    this.spec = spec
+    this.room = room
+    this.passes = new Passes({ portionSize, batchSize, fraction }, room, state?.passes)
+    this.converged = state?.converged ?? false
+    this.history = state?.history ?? []
+  }
+
+  get iterations(): number {
+    return this.passes.count
+  }
+
+  get ended(): string | null {
+    if (this.converged) return `converged after ${this.iterations} iterations`
+    if (this.iterations >= this.room.iterations) return `all ${this.room.iterations} iterations are done`
+    return null
+  }
+
+  get quiescent(): boolean {
+    return this.passes.quiescent
+  }
+
+  next(ask: Ask): Draft {
+    const { ended } = this
+    return ended === null ? this.passes.next(ask) : { wait: ended }
+  }
+
+  bind(_lease: string, _volunteer: string, version: number): Binding {
+    return { version, localRate: 0, continues: null }
+  }
+
+  fold(settled: Settled): 'published' | null {
+    const sum = this.passes.fold(settled)
+    if (sum === null || sum.count === 0) return null
+    this.iterate(sum)
+    return 'published'
+  }
+
+  /** A pass cannot end while one of its portions may still come. */
+  versionsOf(): number {
+    return 0
+  }
+
+  lost(): void {}
+
+  left(volunteer: string): void {
+    this.passes.left(volunteer)
+  }
+
+  toJSON(): State {
+    return { passes: this.passes.count, converged: this.converged, history: this.history }
+  }
+
+  /** One step with the mean gradient of the pass that just ended. */
+  private iterate({ count, loss }: PassSum): void {
+    const { parameters } = this.room
+    const { vectors } = parameters
+    const { rate, decay, tolerance } = this.spec
+    const i = this.passes.count
+    const before = loss / count + this.cost()
+    const gradientNorm = Math.sqrt(vectors.dot(SUM, SUM)) / count
+    vectors.create(BEFORE)
+    vectors.copy(BEFORE, PARAMETERS)
+    parameters.publish(() => this.update(decay === 'sqrt' ? rate / Math.sqrt(i) : rate, count))
+    vectors.axpy(BEFORE, -1, PARAMETERS)
+    const step = Math.sqrt(vectors.dot(BEFORE, BEFORE))
+    const length = Math.sqrt(vectors.dot(PARAMETERS, PARAMETERS))
+    this.converged = this.history.length > 0 && step < tolerance * Math.max(length, 1)
+    this.history.push({ iteration: i, loss: before, gradientNorm, step, passes: 1 })
+  }
+
+  private update(rate: number, count: number): void {
+    const { vectors } = this.room.parameters
+    const { updater, regularization } = this.spec
+    if (updater === 'squared-l2') vectors.scale(PARAMETERS, 1 - rate * regularization)
+    vectors.axpy(PARAMETERS, -rate / count, SUM)
+    if (updater === 'l1') vectors.shrink(PARAMETERS, regularization * rate)
+  }
+
+  /** R(w) of the weights as they stand. */
+  private cost(): number {
+    const { vectors } = this.room.parameters
+    const { updater, regularization } = this.spec
+    switch (updater) {
+      case 'simple':
+        return 0
+      case 'squared-l2':
+        return 0.5 * regularization * vectors.dot(PARAMETERS, PARAMETERS)
+      case 'l1':
+        return regularization * vectors.sumAbs(PARAMETERS)
+    }
+  }
+}

@@ -1,0 +1,202 @@
+/**
+ * What of a RunSpec cannot work together, each with the field, the reason, and what to write instead. Of a dataset
+ * whose shape its files say (idx), the coordinator asks again with the real one (`misfit`).
+ */
+import { buildModel, rbmLayers, type Shape } from './models.ts'
+import type { RunSpec } from './run-spec.ts'
+import { type StrategySpec, strategy as strategySchema, updateRule as updateRuleSchema } from './strategy-spec.ts'
+
+/** Floats of the largest model that is taken: 256 MB, several times over with its optimizer's state and versions. */
+export const PARAMETERS_MAX = 1 << 26
+
+/** Floats of all versions that delay compensation keeps: 512 MB. */
+const COMPENSATION_FLOATS_MAX = 1 << 27
+
+export interface Contradiction {
+  readonly path: string[]
+  readonly message: string
+}
+
+export function contradictions(spec: RunSpec): Contradiction[] {
+  const { dataset, pretrain } = spec
+  const unfit = dataset.name === 'idx' ? null : misfit(spec, { inputShape: [28, 28, 1], classes: 10 })
+  return [
+    ...ofDataset(spec),
+    ...ofModel(spec),
+    ...ofStrategy(spec.strategy, ['strategy']),
+    ...(pretrain ? ofStrategy(pretrain.strategy, ['pretrain', 'strategy']) : []),
+    ...ofPretrain(spec),
+    ...ofWholePasses(spec),
+    ...ofStacks(spec),
+    ...(unfit ? [unfit] : []),
+  ]
+}
+
+/** What of the spec does not fit a dataset of this shape; the first thing found, null where all does. */
+export function misfit(spec: RunSpec, shape: Shape): Contradiction | null {
+  const { augment, strategy, pretrain } = spec
+  let size: number
+  try {
+    size = buildModel(spec.model, shape, null).layout.size
+  } catch (error) {
+    return { path: ['model'], message: (error as Error).message }
+  }
+  if (size > PARAMETERS_MAX) {
+    return { path: ['model'], message: `expected a model of at most ${PARAMETERS_MAX} parameters, got ${size}` }
+  }
+  if (augment && shape.inputShape.length !== 3) {
+    return {
+      path: ['augment'],
+      message: `expected examples that are images [height, width, channels], got [${shape.inputShape.join(', ')}]: remove augment`,
+    }
+  }
+  return (
+    tooManyVersions(strategy, size, []) ?? (pretrain ? tooManyVersions(pretrain.strategy, size, ['pretrain']) : null)
+  )
+}
+
+/** Delay compensation keeps the versions that updates may come from. An RBM is at most as large as the whole network. */
+function tooManyVersions(strategy: StrategySpec, size: number, path: string[]): Contradiction | null {
+  if (strategy.name !== 'downpour' || strategy.policy.compensation === undefined) return null
+  const most = Math.floor(COMPENSATION_FLOATS_MAX / size)
+  if (strategy.maxStaleness <= most) return null
+  return {
+    path: [...path, 'strategy', 'maxStaleness'],
+    message:
+      `policy.compensation keeps the last maxStaleness versions, here ${strategy.maxStaleness} of ${size} parameters: ` +
+      `lower maxStaleness to ${most} or less`,
+  }
+}
+
+const classifies = ({ model }: RunSpec) => model.template !== 'rbm' && model.template !== 'autoencoder'
+
+function ofDataset(spec: RunSpec): Contradiction[] {
+  const { dataset, model, stop } = spec
+  const found: Contradiction[] = []
+  if (dataset.name === 'idx' && classifies(spec)) {
+    // With `validate` the test examples are training examples, labels and all.
+    const missing = (['trainLabels', ...(dataset.validate === undefined ? ['testLabels'] : [])] as const).filter(
+      (field) => dataset[field as 'trainLabels' | 'testLabels'] === undefined,
+    )
+    for (const field of missing) {
+      found.push({
+        path: ['dataset', field],
+        message: `template ${model.template} classifies, so it needs the labels: expected the path of an IDX file, got nothing`,
+      })
+    }
+  }
+  if (stop.accuracy !== undefined && !classifies(spec)) {
+    found.push({
+      path: ['stop', 'accuracy'],
+      message: `template ${model.template} classifies nothing, so it has no accuracy: remove stop.accuracy`,
+    })
+  }
+  return found
+}
+
+function ofModel({ model }: RunSpec): Contradiction[] {
+  if (model.template !== 'lenet' || model.form !== 'classic' || (model.activation ?? 'tanh') === 'tanh') return []
+  return [
+    {
+      path: ['model', 'activation'],
+      message: `LeNet-5's classic form is tanh throughout, got ${model.activation}: remove activation, or write form modern`,
+    },
+  ]
+}
+
+function ofStrategy(strategy: StrategySpec, path: string[]): Contradiction[] {
+  if (
+    strategy.name === 'downpour' &&
+    strategy.fetchEvery !== undefined &&
+    strategy.fetchEvery % strategy.pushEvery !== 0
+  ) {
+    const message = `expected a whole multiple of pushEvery (${strategy.pushEvery}), got ${strategy.fetchEvery}`
+    return [{ path: [...path, 'fetchEvery'], message }]
+  }
+  if (strategy.name === 'synchronous' && strategy.portionSize > strategy.batchSize) {
+    const message = `expected at most batchSize (${strategy.batchSize}), got ${strategy.portionSize}`
+    return [{ path: [...path, 'portionSize'], message }]
+  }
+  if (strategy.name === 'sandblaster' && strategy.l1 > 0) {
+    const message = 'plain L-BFGS needs a smooth loss: use strategy gradient-descent with updater l1, or l2'
+    return [{ path: [...path, 'l1'], message }]
+  }
+  return []
+}
+
+function ofPretrain({ model, pretrain }: RunSpec): Contradiction[] {
+  if (!pretrain) return []
+  const found: Contradiction[] = []
+  if (rbmLayers(model).length === 0) {
+    found.push({
+      path: ['pretrain'],
+      message:
+        `contrastive divergence trains stacks of dense layers, which template ${model.template} has not: ` +
+        'use template mlp with activation sigmoid, autoencoder or rbm, or remove pretrain',
+    })
+  }
+  if (model.template === 'mlp' && model.activation !== 'sigmoid') {
+    found.push({
+      path: ['model', 'activation'],
+      message: `pretrain makes layers of sigmoid units, got ${model.activation}: use activation sigmoid, or remove pretrain`,
+    })
+  }
+  if (takesWholePasses(pretrain.strategy)) {
+    found.push({
+      path: ['pretrain', 'strategy', 'name'],
+      message:
+        `contrastive divergence has no loss that ${pretrain.strategy.name} could search on: ` +
+        'use strategy synchronous or downpour',
+    })
+  }
+  return found
+}
+
+const takesWholePasses = ({ name }: StrategySpec) => name === 'gradient-descent' || name === 'sandblaster'
+
+/** These compare losses at neighbouring points: each must be the same function of the parameters. */
+function ofWholePasses({ strategy, model, augment, codec }: RunSpec): Contradiction[] {
+  if (!takesWholePasses(strategy)) return []
+  const because = (what: string) => `strategy ${strategy.name} needs an exact, deterministic loss: ${what}`
+  const found: Contradiction[] = []
+  if ('dropout' in model) {
+    const zero = Object.entries(model.dropout).filter(([, rate]) => rate > 0)
+    for (const [where] of zero) {
+      found.push({ path: ['model', 'dropout', where], message: because('write 0, or use synchronous or downpour') })
+    }
+  }
+  if (augment) {
+    found.push({ path: ['augment'], message: because('remove augment, or use strategy synchronous or downpour') })
+  }
+  if (codec.up === 'int8') found.push({ path: ['codec', 'up'], message: because('write f32') })
+  return found
+}
+
+/** Of a stack of RBMs only the stages of `pretrain` are trained: what is said of the last stage would be lost. */
+function ofStacks(spec: RunSpec): Contradiction[] {
+  if (spec.model.template !== 'rbm') return []
+  const asByDefault = {
+    strategy: strategySchema.parse({ name: 'downpour' }),
+    updateRule: updateRuleSchema.parse({ name: 'adagrad' }),
+    schedule: { shape: 'constant', final: 0, hold: 0 },
+    codec: { up: 'int8', down: 'f32' },
+    evaluateEveryEpochs: 1,
+  }
+  const said = (Object.keys(asByDefault) as (keyof typeof asByDefault)[]).filter(
+    (field) => JSON.stringify(spec[field]) !== JSON.stringify(asByDefault[field]),
+  )
+  const found: Contradiction[] = said.map((field) => ({
+    path: [field],
+    message: `template rbm is trained by pretrain alone: write pretrain.${field} instead`,
+  }))
+  if (spec.maxNorm !== undefined) {
+    found.push({
+      path: ['maxNorm'],
+      message: 'the weights of an RBM are held back by its weight cost: write pretrain.updateRule.weightCost instead',
+    })
+  }
+  if (spec.augment) {
+    found.push({ path: ['augment'], message: 'RBMs are trained on the examples as they are: remove augment' })
+  }
+  return found
+}

@@ -1,0 +1,264 @@
+/**
+ * Contrastive divergence: the trainers of the backends that Node has against the float64 oracle fed the same draws, and
+ * the oracle against what can be enumerated of a small machine.
+ */
+import * as tf from '@tensorflow/tfjs-core'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { Engine, Minibatch, ModelDescription } from '../../client/volunteer/compute/engine.ts'
+import { openEngine } from '../../client/volunteer/compute/engines.ts'
+import type { Objective } from '../../shared/models.ts'
+import { Random } from '../../shared/random.ts'
+import { deviation } from '../support/oracle.ts'
+import { dense, drawMinibatch, flatten, modelOf } from '../support/oracle-models.ts'
+import * as oracle from '../support/oracle-rbm.ts'
+
+/** Float32 against float64, as a fraction of the largest element. */
+const CLOSE = 1e-5
+
+type Contrastive = Extract<Objective, { kind: 'contrastive' }>
+const objectiveOf = (change: Partial<Contrastive> = {}): Contrastive => ({
+  ...{ kind: 'contrastive', steps: 1, persistent: false, hidden: 'sigmoid' },
+  ...change,
+})
+/** `hidden` units on 4×3 inputs, or on a fixed layer of 7 units above them. */
+function rbm(hidden: number, objective: Contrastive, layersBelow = false): ModelDescription {
+  const fixed = dense('below', 7, 'sigmoid', { trainable: false })
+  const activation = objective.hidden === 'gaussian' ? 'linear' : 'sigmoid'
+  const layers = [flatten(), ...(layersBelow ? [fixed] : []), dense('rbm', hidden, activation)]
+  return modelOf(layers, [4, 3, 1], { objective })
+}
+const normals = (count: number, seed: number, scale: number): Float32Array => {
+  const random = new Random(seed)
+  return Float32Array.from({ length: count }, (_, i) => scale * random.normal(i))
+}
+/** The examples as the machine sees them. */
+function seenBy({ inputShape, fixed }: ModelDescription, { inputs, count }: Minibatch): number[][] {
+  const features = inputShape.reduce((product, dimension) => product * dimension, 1)
+  const rows = Array.from({ length: count }, (_, i) => [...inputs.subarray(i * features, (i + 1) * features)])
+  if (!fixed) return rows
+  const { values } = fixed
+  const units = fixed.layout.slots[1].size
+  const below = { ...oracle.rbmOf([], features, units), w: values, b: values.subarray(features * units), a: [] }
+  return rows.map((row) => oracle.up(below, row))
+}
+const machineOf = ({ layout, objective }: ModelDescription, parameters: ArrayLike<number>): oracle.Rbm => {
+  const [visible, hidden] = layout.slots[0].shape
+  return oracle.rbmOf(parameters, visible, hidden, (objective as Contrastive).hidden === 'gaussian')
+}
+
+for (const backend of ['wasm', 'cpu'] as const) {
+  describe(backend, () => {
+    let engine: Engine
+    beforeAll(async () => {
+      engine = await openEngine(backend)
+    })
+    afterAll(() => engine.close())
+
+    for (const hidden of ['sigmoid', 'gaussian'] as const) {
+      for (const [steps, persistent, layersBelow] of [
+        [1, false, false],
+        [3, false, true],
+        [1, true, true],
+        [2, true, false],
+      ] as const) {
+        const name = `${persistent ? 'PCD' : 'CD'}-${steps}, ${hidden} units${layersBelow ? ', a fixed layer below' : ''}`
+        it(`has the oracle's statistics, reconstruction error and free energy: ${name}`, async () => {
+          const model = rbm(9, objectiveOf({ steps, persistent, hidden }), layersBelow)
+          const trainer = await engine.load(model)
+          const parameters = normals(model.layout.size, 5, 0.4)
+          const replica = Float64Array.from(parameters)
+          const sum = new Float64Array(parameters.length)
+          const chains: number[][] | null = persistent ? [] : null
+          let [lossSum, measureSum] = [0, 0]
+          trainer.begin(parameters)
+          // The number of examples changes: chains are begun later, and left alone for a while.
+          for (const [i, count] of [5, 8, 3].entries()) {
+            const batch = drawMinibatch(model, count, 30 + i)
+            const step = oracle.contrast(machineOf(model, replica), seenBy(model, batch), batch.keys, steps, chains)
+            trainer.step(batch, { localRate: 0.25, weight: count })
+            step.gradient.forEach((slope, at) => {
+              sum[at] += count * slope
+              replica[at] -= 0.25 * slope
+            })
+            lossSum += step.lossSum
+            measureSum += step.measureSum
+          }
+          const got = await trainer.finish()
+          expect(deviation(got.gradient!, sum)).toBeLessThan(CLOSE)
+          expect(Math.abs(got.lossSum / lossSum - 1)).toBeLessThan(CLOSE)
+          expect(Math.abs(got.measureSum / measureSum - 1)).toBeLessThan(CLOSE)
+          expect([got.correct, got.outcomes]).toEqual([0, null])
+          expect(deviation(await trainer.replica(), replica)).toBeLessThan(CLOSE)
+          trainer.dispose()
+        })
+      }
+
+      it(`evaluates by mean field, without a draw: ${hidden}`, async () => {
+        const model = rbm(9, objectiveOf({ hidden }), true)
+        const trainer = await engine.load(model)
+        const parameters = normals(model.layout.size, 6, 0.4)
+        const batch = drawMinibatch(model, 6, 40)
+        const machine = machineOf(model, parameters)
+        const seen = seenBy(model, batch)
+        trainer.begin(parameters)
+        trainer.evaluate(batch)
+        const got = await trainer.finish()
+        const errors = seen.map((v) => oracle.down(machine, oracle.up(machine, v)).map((x, i) => (x - v[i]) ** 2))
+        const lossSum = errors.flat().reduce((a, b) => a + b, 0)
+        const measureSum = seen.reduce((sum, v) => sum + oracle.freeEnergy(machine, v), 0)
+        expect(got.gradient).toBeNull()
+        expect(Math.abs(got.lossSum / lossSum - 1)).toBeLessThan(CLOSE)
+        expect(Math.abs(got.measureSum / measureSum - 1)).toBeLessThan(CLOSE)
+        trainer.dispose()
+      })
+    }
+
+    it('comes to the same whoever computes which half', async () => {
+      const model = rbm(9, objectiveOf({ steps: 2 }))
+      const trainer = await engine.load(model)
+      const parameters = normals(model.layout.size, 7, 0.4)
+      const whole = drawMinibatch(model, 8, 50)
+      const part = (from: number, count: number): Minibatch => ({
+        inputs: whole.inputs.subarray(12 * from, 12 * (from + count)),
+        labels: whole.labels.subarray(from, from + count),
+        keys: whole.keys.subarray(2 * from, 2 * (from + count)),
+        count,
+      })
+      const lease = async (...parts: Minibatch[]) => {
+        trainer.begin(parameters)
+        for (const batch of parts) trainer.step(batch, { localRate: 0, weight: batch.count })
+        const { gradient, ...sums } = await trainer.finish()
+        return { gradient: gradient!.slice(), ...sums }
+      }
+      const all = await lease(whole)
+      const [first, second] = [await lease(part(0, 3)), await lease(part(3, 5))]
+      const sum = first.gradient.map((slope, i) => slope + second.gradient[i])
+      expect(deviation(sum, all.gradient)).toBeLessThan(CLOSE)
+      expect(first.lossSum + second.lossSum).toBeCloseTo(all.lossSum, 4)
+      expect(first.measureSum + second.measureSum).toBeCloseTo(all.measureSum, 4)
+      expect(deviation((await lease(part(0, 3), part(3, 5))).gradient, all.gradient)).toBeLessThan(CLOSE)
+      trainer.dispose()
+    })
+
+    it('with weights of zero has hidden units at σ(b) and visible ones at σ(a)', async () => {
+      const model = rbm(3, objectiveOf({ steps: 4 }))
+      const trainer = await engine.load(model)
+      const parameters = new Float32Array(model.layout.size)
+      const [b, a] = [normals(3, 8, 1), normals(12, 9, 1)]
+      parameters.set(b, 36)
+      parameters.set(a, 39)
+      const batch = drawMinibatch(model, 2, 60)
+      trainer.begin(parameters)
+      trainer.step(batch, { localRate: 0, weight: 1 })
+      const { gradient } = await trainer.finish()
+      const sigmoid = (x: number) => 1 / (1 + Math.exp(-x))
+      for (let i = 0; i < 12; i++) {
+        const fall = sigmoid(a[i]) - (batch.inputs[i] + batch.inputs[12 + i]) / 2
+        expect(gradient![39 + i]).toBeCloseTo(fall, 6)
+        for (let j = 0; j < 3; j++) expect(gradient![3 * i + j]).toBeCloseTo(fall * sigmoid(b[j]), 6)
+      }
+      for (let j = 0; j < 3; j++) expect(gradient![36 + j]).toBeCloseTo(0, 6)
+      trainer.dispose()
+    })
+
+    it('leaves no tensor behind', async () => {
+      await tf.setBackend(backend)
+      const before = tf.memory().numTensors
+      const model = rbm(9, objectiveOf({ persistent: true, steps: 2 }), true)
+      const trainer = await engine.load(model)
+      const batch = drawMinibatch(model, 4, 70)
+      const counts: number[] = []
+      for (let lease = 0; lease < 3; lease++) {
+        trainer.begin(normals(model.layout.size, 1, 0.1))
+        for (let i = 0; i < 3; i++) {
+          trainer.step(batch, { localRate: 0.1, weight: 1 })
+          counts.push(tf.memory().numTensors)
+        }
+        trainer.evaluate(batch)
+        await trainer.finish()
+      }
+      expect(new Set(counts).size).toBe(1)
+      trainer.dispose()
+      expect(tf.memory().numTensors).toBe(before)
+    })
+
+    it('refuses what is no RBM', async () => {
+      const model = rbm(9, objectiveOf())
+      const { slots } = model.layout
+      await expect(engine.load({ ...model, layout: { ...model.layout, slots: slots.slice(0, 2) } })).rejects.toThrow(
+        /an RBM's layout is rbm\/kernel 12,9; rbm\/bias 9; rbm\/visible_bias 12; got rbm\/kernel/,
+      )
+      const topology = structuredClone(model.topology)
+      topology.config.layers.reverse()
+      await expect(engine.load({ ...model, topology })).rejects.toThrow(/Dense, with a kernel.* ends in Flatten/)
+      const wider = modelOf([flatten(), dense('rbm', 9)], [5, 3, 1], { objective: objectiveOf() })
+      await expect(engine.load({ ...model, topology: wider.topology, inputShape: [5, 3, 1] })).rejects.toThrow(
+        /rbm has 12 visible units; what it sees has 15/,
+      )
+    })
+  })
+}
+
+describe('a machine small enough to enumerate', () => {
+  const [visible, hidden] = [6, 4]
+  const objective = objectiveOf({ steps: 500 })
+  const model = modelOf([dense('rbm', hidden, 'sigmoid')], [visible], { objective })
+  const parameters = normals(model.layout.size, 3, 0.7)
+  const machine = oracle.rbmOf(parameters, visible, hidden)
+  const data = [0b101100, 0b111000, 0b000111, 0b010101, 0b101101].map((bits) => oracle.states(visible)[bits])
+
+  it('has the gradient of the log-likelihood that finite differences have', () => {
+    const exact = oracle.dataStatistics(machine, data)
+    const model = oracle.modelStatistics(machine)
+    const h = 1e-5
+    const flat = Float64Array.from(parameters)
+    const likelihood = () => oracle.meanLogLikelihood(oracle.rbmOf(flat, visible, hidden), data)
+    const differences = flat.map((value, i) => {
+      flat[i] = value + h
+      const above = likelihood()
+      flat[i] = value - h
+      const below = likelihood()
+      flat[i] = value
+      return (above - below) / (2 * h)
+    })
+    const gradient = exact.map((value, i) => value - model[i])
+    expect(deviation(gradient, differences)).toBeLessThan(1e-6)
+  })
+
+  it('has the free energy −log Σ exp(−E)', async () => {
+    const engine = await openEngine('wasm')
+    const trainer = await engine.load(model)
+    for (const v of oracle.states(visible)) {
+      const sum = oracle.states(hidden).reduce((sum, h) => sum + Math.exp(-oracle.energy(machine, v, h)), 0)
+      expect(oracle.freeEnergy(machine, v)).toBeCloseTo(-Math.log(sum), 12)
+      trainer.begin(parameters)
+      trainer.evaluate({ inputs: Float32Array.from(v), labels: new Uint8Array(1), keys: new Uint32Array(2), count: 1 })
+      expect((await trainer.finish()).measureSum).toBeCloseTo(-Math.log(sum), 5)
+    }
+    await engine.close()
+  })
+
+  // Hidden states are sampled, visible ones stay probabilities, as rbm.m has it: CD-k tends to that chain's own
+  // stationary distribution, which is near the model's and not the same.
+  it('has after 500 steps of 4000 chains what its chain comes to, within three standard errors', async () => {
+    const engine = await openEngine('wasm')
+    const trainer = await engine.load(model)
+    const count = 4000
+    const keys = drawMinibatch({ inputShape: [1], classes: 1 }, count, 80).keys
+    const rows = Array.from({ length: count }, (_, i) => data[i % data.length])
+    trainer.begin(parameters)
+    const inputs = Float32Array.from(rows.flat())
+    trainer.step({ inputs, labels: new Uint8Array(count), keys, count }, { localRate: 0, weight: 1 })
+    const { gradient } = await trainer.finish()
+    const chain = oracle.chainStatistics(machine)
+    const seen = oracle.dataStatistics(machine, data)
+    // A statistic lies in [0, 1], so its variance is at most p(1 − p).
+    const standardError = (p: number) => Math.sqrt((p * (1 - p)) / count)
+    chain.forEach((p, i) => {
+      expect(Math.abs(gradient![i] + seen[i] - p)).toBeLessThan(3 * standardError(p))
+    })
+    const far = oracle.modelStatistics(machine).map((p, i) => Math.abs(p - chain[i]))
+    expect(Math.max(...far)).toBeLessThan(0.1)
+    await engine.close()
+  })
+})
