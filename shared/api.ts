@@ -106,7 +106,7 @@ export interface TestPoint {
 /** One iteration of gradient-descent or sandblaster. */
 export interface IterationPoint {
   iteration: number
-  /** Mean loss with regularisation, before the step. */
+  /** Mean loss with regularisation: of gradient-descent before the iteration's step, of sandblaster after it. */
   loss: number
   /** ‖gradient‖, the length of the step taken, and passes over the examples that it took; where they are known. */
   gradientNorm?: number

@@ -155,7 +155,7 @@ function ofPretrain({ model, pretrain }: RunSpec): Contradiction[] {
 const takesWholePasses = ({ name }: StrategySpec) => name === 'gradient-descent' || name === 'sandblaster'
 
 /** These compare losses at neighbouring points: each must be the same function of the parameters. */
-function ofWholePasses({ strategy, model, augment, codec }: RunSpec): Contradiction[] {
+function ofWholePasses({ strategy, model, augment, maxNorm, codec }: RunSpec): Contradiction[] {
   if (!takesWholePasses(strategy)) return []
   const because = (what: string) => `strategy ${strategy.name} needs an exact, deterministic loss: ${what}`
   const found: Contradiction[] = []
@@ -167,6 +167,10 @@ function ofWholePasses({ strategy, model, augment, codec }: RunSpec): Contradict
   }
   if (augment) {
     found.push({ path: ['augment'], message: because('remove augment, or use strategy synchronous or downpour') })
+  }
+  if (maxNorm !== undefined) {
+    const message = `strategy ${strategy.name} makes steps of its own, which maxNorm does not reach: remove maxNorm`
+    found.push({ path: ['maxNorm'], message })
   }
   if (codec.up === 'int8') found.push({ path: ['codec', 'up'], message: because('write f32') })
   return found

@@ -175,8 +175,8 @@ const subsample = (n: number): Layer[] => [
     config: {
       ...{ name: `subsample_${n}`, trainable: true, kernel_size: [1, 1], strides: [1, 1], padding: 'valid' },
       ...{ data_format: 'channels_last', dilation_rate: [1, 1], depth_multiplier: 1, activation: 'tanh' },
-      // The paper's U(±2.4/fanIn) is one of the sum of four (ALGORITHMS §5). Measured after 5 epochs of
-      // 12,000 digits, Adam at 0.001, two seeds: 6.6 and 7.3 % error; beginning at 1: 7.9 and 9.4 %; at U(±0.6): 10.6 and 10.7 %.
+      // The paper's U(±2.4/fanIn) is one of the sum of four (ALGORITHMS §5). Measured after 5 epochs of 12,000 digits,
+      // Adam at 0.001, two seeds: 6.6 and 7.3 % error; beginning at 1: 7.9 and 9.4 %; at U(±0.6): 10.6 and 10.7 %.
       ...{ use_bias: true, depthwise_initializer: uniform(2.4), bias_initializer: ZEROS },
     },
   },

@@ -37,6 +37,8 @@ export class Parameters {
   version: number
   /** Called before the newest version changes. */
   beforeChange: () => void = () => {}
+  /** The version that the first parameters here are: steps are counted from it. */
+  readonly first: number
   private readonly rule: UpdateRule
   private readonly weightCost: number
   private readonly columns: ColumnNorms | null
@@ -47,6 +49,7 @@ export class Parameters {
     const { weightCost = 0, maxNorm, version = 0 } = options
     this.size = layout.size
     this.version = version
+    this.first = version
     this.rule = rule
     this.weightCost = weightCost
     this.vectors = new Vectors(layout.size)
@@ -101,7 +104,7 @@ export class Parameters {
   private step(weight: number, scalars: Omit<StepScalars, 'weight' | 'step'>): void {
     this.publish(() => {
       if (this.weightCost !== 0) this.addWeightCost()
-      const step = this.version + 1
+      const step = this.version + 1 - this.first
       for (const slice of this.vectors.slices) {
         this.rule.step(slice.kernels, slice.count, (name) => at(slice, name), { ...scalars, weight, step })
       }

@@ -213,9 +213,9 @@ export class History {
     counters.examples += data.examples
     counters.stalenessSum += staleness
     counters.bytesUp += payload.length
-    if (!Number.isFinite(lossSum) || data.examples === 0) return null
-    const diverged = current.strategy.searches ? null : this.divergence.observe(lossSum / data.examples)
+    const diverged = this.divergedBy(lossSum, data.examples)
     if (diverged !== null && this.state === 'running') this.enter('failed', diverged, 0)
+    if (!Number.isFinite(lossSum) || data.examples === 0) return null
     return this.series.observe({
       ...data,
       lossSum,
@@ -224,6 +224,12 @@ export class History {
       epoch: current.progress,
       staleness,
     })
+  }
+
+  private divergedBy(lossSum: number, examples: number): string | null {
+    const { strategy } = this.current
+    if (strategy.failure) return strategy.failure
+    return strategy.searches || examples === 0 ? null : this.divergence.observe(lossSum / examples)
   }
 
   /** A stage is ended by the test of its last version; the run also by one that reaches the accuracy it was to reach. */

@@ -339,7 +339,7 @@ export class Run {
         version: lease.binding.version,
         minibatches: update.minibatches,
         examples: update.examples,
-        lossSum: update.lossSum,
+        lossSum: judged === Number.POSITIVE_INFINITY ? null : update.lossSum,
         correct: update.correct,
         computeMs: update.computeMs,
         stretches: doneOf(lease, update).head,
@@ -354,14 +354,17 @@ export class Run {
     return { lease, update, sumOfSquares, entry }
   }
 
-  /** The sum of squares of an update that may be believed. */
+  /** The sum of squares of an update that may be believed; infinite only at a trial point, where it is an answer. */
   private judge(lease: StartedLease, update: UpdateRequest, payload: Uint8Array): number | Refusal {
-    // At a trial point a loss that is not finite is an answer, and nothing is read from the vector beside it.
-    if (update.lossSum === null) return 0
+    const { searches } = this.history.strategy
+    if (update.lossSum === null) return Number.POSITIVE_INFINITY
     const sumOfSquares = this.parameters.sumSquares(this.plan.codec.up, payload)
     const trusted = this.roster.get(lease.volunteer)?.trusted === true
-    const bound = trusted || this.history.strategy.searches ? 'absolute' : 'relative'
-    return this.trust.judge(lease.volunteer, sumOfSquares, unitsOf(lease, update), bound) ?? sumOfSquares
+    const bound = trusted || searches ? 'absolute' : 'relative'
+    const distrusted = this.trust.judge(lease.volunteer, sumOfSquares, unitsOf(lease, update), bound)
+    if (distrusted === null) return sumOfSquares
+    // Nobody has been where a search looks: beyond all bounds there is outside the domain.
+    return searches ? Number.POSITIVE_INFINITY : distrusted
   }
 
   /** The journal has the submission's entry: the lease is settled and its update folded in. */
@@ -383,7 +386,7 @@ export class Run {
     this.roster.measured(lease.volunteer, update.examples, computeMs, elapsedMs - computeMs)
     if (lease.kind === 'gradient') {
       this.unbelievable = 0
-      this.trust.accepted(lease.volunteer, sumOfSquares, unitsOf(lease, update))
+      if (Number.isFinite(sumOfSquares)) this.trust.accepted(lease.volunteer, sumOfSquares, unitsOf(lease, update))
       this.history.epochs.giveBack(doneOf(lease, update).tail)
     }
     const points = entry === null ? { train: null, test: null } : this.history.fold(entry)

@@ -24,6 +24,8 @@ const PASSES_MAX = 1e9
 export interface StageState {
   epochs: EpochsState
   strategy: unknown
+  /** The version that its first parameters were, and the newest. */
+  first: number
   version: number
 }
 
@@ -66,7 +68,7 @@ export class Stage {
       {
         weightCost: 'weightCost' in plan.updateRule ? plan.updateRule.weightCost : 0,
         maxNorm: plan.maxNorm,
-        version,
+        version: saved?.state.first ?? version,
       },
     )
     const examples = dataset.train.examples
@@ -123,6 +125,7 @@ export class Stage {
     return {
       epochs: this.epochs.toJSON(),
       strategy: this.strategy.toJSON(),
+      first: this.parameters.first,
       version: this.parameters.version,
     }
   }

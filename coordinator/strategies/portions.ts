@@ -52,7 +52,7 @@ export class Portions {
     return portion
   }
 
-  /** A portion before the `end`-th that is free in the oldest open epoch, the best one for this volunteer. */
+  /** A portion before the `end`-th (at most `count`) that is free in the oldest open epoch, the best one for this volunteer. */
   free(volunteer: string, epochs: Epochs, end: number): number | null {
     const own = this.theirs.get(volunteer)?.find((portion) => portion < end && epochs.isFree(this.bounds(portion)))
     return own ?? this.anybodys(epochs, end)
@@ -100,7 +100,6 @@ export class Portions {
         const owner = this.before[portion]
         if (owner === undefined) return portion
         left.set(owner, { count: (left.get(owner)?.count ?? 0) + 1, last: portion })
-        if (portion === this.count - 1) break
       }
     }
     let most: { count: number; last: number } | null = null

@@ -60,6 +60,10 @@ export class Sandblaster implements Strategy {
     return stopped && wordsOf(stopped, iteration)
   }
 
+  get failure(): string | null {
+    return this.descent.stopped === 'not-finite' ? this.ended : null
+  }
+
   get vectors(): string[] {
     return this.descent.vectors
   }

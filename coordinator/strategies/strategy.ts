@@ -104,6 +104,8 @@ export interface Strategy {
   readonly quiescent: boolean
   /** Why nothing is left to do before the planned passes are over (it converged); null while there is. */
   readonly ended: string | null
+  /** Why nothing can come of it any more: the run fails. */
+  readonly failure?: string | null
   /** Steps so far, where they are not passes over the examples: iterations. */
   readonly iterations?: number
   /** The loss of each iteration. */

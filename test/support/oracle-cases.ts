@@ -1,6 +1,6 @@
-/** Networks that between them have every layer, activation, option and objective that a backend must get right. */
+/** Models that between them have every layer, activation, option and objective that a backend must get right. */
 import type { ModelDescription } from '../../client/volunteer/compute/engine.ts'
-import type { Layer } from '../../shared/models.ts'
+import type { Layer, Objective } from '../../shared/models.ts'
 import {
   activation,
   averagePool,
@@ -16,9 +16,9 @@ import {
 interface Case {
   name: string
   model: ModelDescription
-  /** Another one where the usual draws come too near a kink. */
-  seed?: number
 }
+
+export type Contrastive = Extract<Objective, { kind: 'contrastive' }>
 
 export const RECONSTRUCT = { objective: { kind: 'reconstruct' } } as const
 const FIXED = { trainable: false }
@@ -28,11 +28,35 @@ const classifier = (layers: Layer[], inputShape: number[]): ModelDescription =>
 const images = (...layers: Layer[]) => classifier([...layers, flatten()], [9, 8, 2])
 const same = { padding: 'same' }
 
+/** A multilayer perceptron of ten classes or as many as said. */
+export const mlp = (hidden: number[], squash: string, inputShape: number[], classes = 10): ModelDescription =>
+  modelOf(
+    [
+      flatten(),
+      ...hidden.map((units, i) => dense(`hidden_${i + 1}`, units, squash)),
+      ...[dense('output', classes), activation('softmax')],
+    ],
+    inputShape,
+  )
+/** LeNet-5 in its modern form. */
+export const lenet = (squash: string, inputShape: number[]): ModelDescription =>
+  modelOf(
+    [
+      ...[conv2d('conv_1', 6, 5, squash, same), maxPool('pool_1'), conv2d('conv_2', 16, 5, squash)],
+      ...[maxPool('pool_2'), flatten(), dense('dense_1', 120, squash), dense('dense_2', 84, squash)],
+      ...[dense('output', 10), activation('softmax')],
+    ],
+    inputShape,
+  )
+
 const ACTIVATIONS = [
   ...['relu', 'relu6', 'elu', 'selu', 'tanh', 'sigmoid', 'hardSigmoid', 'softplus', 'softsign', 'swish'],
 ]
 
 export const cases: readonly Case[] = [
+  { name: 'softmax', model: mlp([], '', [6, 6, 1]) },
+  { name: 'mlp', model: mlp([33, 17], 'relu', [6, 6, 1]) },
+  { name: 'lenet', model: lenet('relu', [14, 13, 2]) },
   ...ACTIVATIONS.map((name) => ({
     name: `${name} in Dense and Conv2D layers and of its own`,
     model: classifier([conv2d('a', 3, 2, name), activation('b', name), flatten(), dense('c', 7, name)], [9, 8, 2]),
@@ -114,4 +138,22 @@ export const cases: readonly Case[] = [
       RECONSTRUCT,
     ),
   },
+  ...[
+    { steps: 1, persistent: false },
+    { steps: 3, persistent: false, below: true },
+    { steps: 1, persistent: true, below: true },
+    { steps: 2, persistent: true },
+  ].flatMap(({ below = false, ...how }) =>
+    (['sigmoid', 'gaussian'] as const).map((hidden) => ({
+      name: `${how.persistent ? 'PCD' : 'CD'}-${how.steps}, ${hidden} units${below ? ', a fixed layer below' : ''}`,
+      model: rbm(9, { kind: 'contrastive', ...how, hidden }, below),
+    })),
+  ),
 ]
+
+/** An RBM of so many hidden units on images of 4×3 pixels, or on the 7 units of a fixed layer above them. */
+export function rbm(hidden: number, objective: Contrastive, below = false): ModelDescription {
+  const fixed = dense('below', 7, 'sigmoid', FIXED)
+  const top = dense('rbm', hidden, objective.hidden === 'gaussian' ? 'linear' : 'sigmoid')
+  return modelOf([flatten(), ...(below ? [fixed] : []), top], [4, 3, 1], { objective })
+}

@@ -311,7 +311,48 @@ describe('max pooling', () => {
   })
 })
 
+describe('average pooling', () => {
+  it('sends the gradient in equal shares to what is inside of each window', () => {
+    fc.assert(
+      fc.property(convolution, (c) => {
+        const { outHeight, outWidth, visit } = windows(c, c.kernelHeight, c.kernelWidth)
+        const xShape: [number, number, number, number] = [c.batch, c.height, c.width, c.channels]
+        const yShape: [number, number, number, number] = [c.batch, outHeight, outWidth, c.channels]
+        const dy = draw(size(yShape))
+        const inside = new Array<number>(c.batch * outHeight * outWidth).fill(0)
+        visit((out) => {
+          inside[out]++
+        })
+        const dx = new Float64Array(size(xShape))
+        visit((out, into) => {
+          for (let i = 0; i < c.channels; i++) dx[into * c.channels + i] += dy[out * c.channels + i] / inside[out]
+        })
+        const gradient = tf.grad((a) =>
+          tf.avgPool(a as tf.Tensor4D, [c.kernelHeight, c.kernelWidth], [c.strideY, c.strideX], c.padding),
+        )
+        expectClose(
+          compute(() => gradient(tf.tensor4d(draw(size(xShape)), xShape), tf.tensor4d(dy, yShape))),
+          dx,
+        )
+      }),
+      { numRuns: 40 },
+    )
+  })
+})
+
 describe('the small passes', () => {
+  it('have a tanh as exact as floats are, and NaN where NaN was', () => {
+    const magnitudes = Array.from({ length: 400 }, (_, i) => 10 ** (-12 + i / 30))
+    const x = Float32Array.from([...magnitudes, ...magnitudes.map((value) => -value), 0, 1e30, -Infinity, Infinity])
+    const got = compute(() => tf.tanh(tf.tensor1d(x)))
+    x.forEach((value, i) => {
+      const exact = Math.tanh(value)
+      expect(Math.abs(got[i] - exact)).toBeLessThanOrEqual(4e-7 * Math.abs(exact))
+      expect(Math.abs(got[i])).toBeLessThanOrEqual(1)
+    })
+    expect(compute(() => tf.tanh(tf.tensor1d([1, Number.NaN])))[1]).toBeNaN()
+  })
+
   it('add a bias to rows, and sum rows for its gradient', () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 700 }), fc.integer({ min: 1, max: 37 }), (m, n) => {

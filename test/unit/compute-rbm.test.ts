@@ -1,51 +1,28 @@
 /**
- * Contrastive divergence: the trainers of the backends that Node has against the float64 oracle fed the same draws, and
- * the oracle against what can be enumerated of a small machine.
+ * Contrastive divergence: what holds of it whoever computes it, and the oracle against what can be enumerated of a small
+ * machine. That trainers agree with the oracle, fed the same draws: compute-layers.test.ts.
  */
 import * as tf from '@tensorflow/tfjs-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { Engine, Minibatch, ModelDescription } from '../../client/volunteer/compute/engine.ts'
+import type { Engine, Minibatch } from '../../client/volunteer/compute/engine.ts'
 import { openEngine } from '../../client/volunteer/compute/engines.ts'
-import type { Objective } from '../../shared/models.ts'
 import { Random } from '../../shared/random.ts'
 import { deviation } from '../support/oracle.ts'
+import { type Contrastive, rbm } from '../support/oracle-cases.ts'
 import { dense, drawMinibatch, flatten, modelOf } from '../support/oracle-models.ts'
 import * as oracle from '../support/oracle-rbm.ts'
 
 /** Float32 against float64, as a fraction of the largest element. */
 const CLOSE = 1e-5
 
-type Contrastive = Extract<Objective, { kind: 'contrastive' }>
 const objectiveOf = (change: Partial<Contrastive> = {}): Contrastive => ({
   ...{ kind: 'contrastive', steps: 1, persistent: false, hidden: 'sigmoid' },
   ...change,
 })
-/** `hidden` units on 4×3 inputs, or on a fixed layer of 7 units above them. */
-function rbm(hidden: number, objective: Contrastive, layersBelow = false): ModelDescription {
-  const fixed = dense('below', 7, 'sigmoid', { trainable: false })
-  const activation = objective.hidden === 'gaussian' ? 'linear' : 'sigmoid'
-  const layers = [flatten(), ...(layersBelow ? [fixed] : []), dense('rbm', hidden, activation)]
-  return modelOf(layers, [4, 3, 1], { objective })
-}
 const normals = (count: number, seed: number, scale: number): Float32Array => {
   const random = new Random(seed)
   return Float32Array.from({ length: count }, (_, i) => scale * random.normal(i))
 }
-/** The examples as the machine sees them. */
-function seenBy({ inputShape, fixed }: ModelDescription, { inputs, count }: Minibatch): number[][] {
-  const features = inputShape.reduce((product, dimension) => product * dimension, 1)
-  const rows = Array.from({ length: count }, (_, i) => [...inputs.subarray(i * features, (i + 1) * features)])
-  if (!fixed) return rows
-  const { values } = fixed
-  const units = fixed.layout.slots[1].size
-  const below = { ...oracle.rbmOf([], features, units), w: values, b: values.subarray(features * units), a: [] }
-  return rows.map((row) => oracle.up(below, row))
-}
-const machineOf = ({ layout, objective }: ModelDescription, parameters: ArrayLike<number>): oracle.Rbm => {
-  const [visible, hidden] = layout.slots[0].shape
-  return oracle.rbmOf(parameters, visible, hidden, (objective as Contrastive).hidden === 'gaussian')
-}
-
 for (const backend of ['wasm', 'cpu'] as const) {
   describe(backend, () => {
     let engine: Engine
@@ -53,65 +30,6 @@ for (const backend of ['wasm', 'cpu'] as const) {
       engine = await openEngine(backend)
     })
     afterAll(() => engine.close())
-
-    for (const hidden of ['sigmoid', 'gaussian'] as const) {
-      for (const [steps, persistent, layersBelow] of [
-        [1, false, false],
-        [3, false, true],
-        [1, true, true],
-        [2, true, false],
-      ] as const) {
-        const name = `${persistent ? 'PCD' : 'CD'}-${steps}, ${hidden} units${layersBelow ? ', a fixed layer below' : ''}`
-        it(`has the oracle's statistics, reconstruction error and free energy: ${name}`, async () => {
-          const model = rbm(9, objectiveOf({ steps, persistent, hidden }), layersBelow)
-          const trainer = await engine.load(model)
-          const parameters = normals(model.layout.size, 5, 0.4)
-          const replica = Float64Array.from(parameters)
-          const sum = new Float64Array(parameters.length)
-          const chains: number[][] | null = persistent ? [] : null
-          let [lossSum, measureSum] = [0, 0]
-          trainer.begin(parameters)
-          // The number of examples changes: chains are begun later, and left alone for a while.
-          for (const [i, count] of [5, 8, 3].entries()) {
-            const batch = drawMinibatch(model, count, 30 + i)
-            const step = oracle.contrast(machineOf(model, replica), seenBy(model, batch), batch.keys, steps, chains)
-            trainer.step(batch, { localRate: 0.25, weight: count })
-            step.gradient.forEach((slope, at) => {
-              sum[at] += count * slope
-              replica[at] -= 0.25 * slope
-            })
-            lossSum += step.lossSum
-            measureSum += step.measureSum
-          }
-          const got = await trainer.finish()
-          expect(deviation(got.gradient!, sum)).toBeLessThan(CLOSE)
-          expect(Math.abs(got.lossSum / lossSum - 1)).toBeLessThan(CLOSE)
-          expect(Math.abs(got.measureSum / measureSum - 1)).toBeLessThan(CLOSE)
-          expect([got.correct, got.outcomes]).toEqual([0, null])
-          expect(deviation(await trainer.replica(), replica)).toBeLessThan(CLOSE)
-          trainer.dispose()
-        })
-      }
-
-      it(`evaluates by mean field, without a draw: ${hidden}`, async () => {
-        const model = rbm(9, objectiveOf({ hidden }), true)
-        const trainer = await engine.load(model)
-        const parameters = normals(model.layout.size, 6, 0.4)
-        const batch = drawMinibatch(model, 6, 40)
-        const machine = machineOf(model, parameters)
-        const seen = seenBy(model, batch)
-        trainer.begin(parameters)
-        trainer.evaluate(batch)
-        const got = await trainer.finish()
-        const errors = seen.map((v) => oracle.down(machine, oracle.up(machine, v)).map((x, i) => (x - v[i]) ** 2))
-        const lossSum = errors.flat().reduce((a, b) => a + b, 0)
-        const measureSum = seen.reduce((sum, v) => sum + oracle.freeEnergy(machine, v), 0)
-        expect(got.gradient).toBeNull()
-        expect(Math.abs(got.lossSum / lossSum - 1)).toBeLessThan(CLOSE)
-        expect(Math.abs(got.measureSum / measureSum - 1)).toBeLessThan(CLOSE)
-        trainer.dispose()
-      })
-    }
 
     it('comes to the same whoever computes which half', async () => {
       const model = rbm(9, objectiveOf({ steps: 2 }))

@@ -8,6 +8,8 @@ import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { expect, it } from 'vitest'
+import { cases } from '../support/oracle-cases.ts'
+import type { Difference } from '../support/oracle-lease.ts'
 
 const ICD = '/usr/lib/chromium/vk_swiftshader_icd.json'
 
@@ -23,12 +25,11 @@ it.skipIf(!existsSync(ICD))(
     expect(result.chosen).toBe('wasm')
     expect(result.declined[0]).toMatch(/^webgpu: .*SwiftShader.* software device/)
     expect(result.device).toMatch(/^WebGPU \(.*SwiftShader/)
-    expect(result.deviations).toEqual({
-      softmax: expect.any(Number),
-      mlp: expect.any(Number),
-      lenet: expect.any(Number),
-    })
-    for (const deviation of Object.values(result.deviations)) expect(deviation).toBeLessThan(1e-5)
+    expect(Object.keys(result.differences)).toEqual(cases.map(({ name }) => name))
+    for (const { correct, ...differences } of Object.values<Difference>(result.differences)) {
+      for (const difference of Object.values(differences)) expect(difference).toBeLessThan(1e-5)
+      expect(correct).toBe(0)
+    }
     expect(result.leaked).toBe(0)
   },
   120_000,

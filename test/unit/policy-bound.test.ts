@@ -134,9 +134,10 @@ class Crowd {
   private read(clock: number, version: number): void {
     for (const [who, { since }] of this.present) {
       for (let other = since; other < clock - this.clocks; other++) {
-        const made = this.folded.get(who)!.get(other)
-        expect(made).toBeDefined()
-        expect(made!).toBeLessThanOrEqual(version)
+        const made = this.folded.get(who)!.get(other) ?? Number.POSITIVE_INFINITY
+        // No expect() here: millions of them would take minutes.
+        if (made > version)
+          throw new Error(`clock ${clock} reads version ${version}; clock ${other} of ${who} is in ${made}`)
       }
     }
   }
@@ -304,7 +305,7 @@ describe('stale-synchronous', () => {
     }
     settle('b0', 'bob')
     lease('b1', 'bob')
-    // For clock 3 it is not; what is fetched now, at clock 1, is, and for that of clock 4 once bob is at 2.
+    // For clock 3 it is not; nor is what is fetched now, when the slowest is at 1, fresh enough for clock 4.
     expect(lease('a3', 'ann')).toMatchObject({ version: 4, continues: null })
     settle('a3', 'ann')
     settle('b1', 'bob')
@@ -312,7 +313,16 @@ describe('stale-synchronous', () => {
     expect(lease('a4', 'ann')).toMatchObject({ version: 6, continues: null })
     settle('a4', 'ann')
     settle('b2', 'bob')
-    expect(lease('a5', 'ann')).toMatchObject({ version: 6, continues: 'a4' })
+    expect(lease('a5', 'ann')).toMatchObject({ version: 8, continues: null })
+    settle('a5', 'ann')
+    // Once bob is only one behind, what is fetched is fresh enough for the next clock too.
+    for (const i of [3, 4]) {
+      lease(`b${i}`, 'bob')
+      settle(`b${i}`, 'bob')
+    }
+    expect(lease('a6', 'ann')).toMatchObject({ version: 11, continues: null })
+    settle('a6', 'ann')
+    expect(lease('a7', 'ann')).toMatchObject({ version: 11, continues: 'a6' })
   })
 
   it('begins anew after a crash: what is folded in again is nobody’s clock', () => {
@@ -325,14 +335,8 @@ describe('stale-synchronous', () => {
 
   it('is not held back for ever by who never asks again, where somebody says that it is idle', () => {
     const crowd = new Crowd({ name: 'stale-synchronous', clocks: 0 }, { clocks: 0 })
-    for (const who of ['ann', 'bob']) {
-      crowd.ask(who)
-      crowd.start(who)
-      crowd.settle(who)
-    }
-    crowd.ask('ann')
-    crowd.start('ann')
-    crowd.settle('ann')
+    for (const act of ['ask', 'start', 'settle'] as const) for (const who of ['ann', 'bob']) crowd[act](who)
+    for (const act of ['ask', 'start', 'settle'] as const) crowd[act]('ann')
     expect(crowd.ask('ann')).toBe(false)
     crowd.asleep.add('bob')
     expect(crowd.ask('ann')).toBe(true)

@@ -104,6 +104,28 @@ describe('the cut of a pass', () => {
   })
 })
 
+describe('free positions', () => {
+  const positions = ({ from, to }: { from: number; to: number }) =>
+    Array.from({ length: Math.max(0, to - from) }, (_, i) => from + i)
+
+  it('are all there or not, whatever is taken', () => {
+    const bound = fc.integer({ min: 0, max: 40 })
+    fc.assert(
+      fc.property(fc.array(fc.tuple(bound, bound), { maxLength: 8 }), bound, bound, (taken, from, to) => {
+        const epochs = new Epochs(40, 1)
+        const free = new Set(positions({ from: 0, to: 40 }))
+        for (const [start, count] of taken) {
+          for (const part of epochs.takeWithin(count, { from: start, to: 40 })) {
+            for (const i of positions(part)) free.delete(i)
+          }
+        }
+        expect(epochs.isFree({ from, to })).toBe(positions({ from, to }).every((i) => free.has(i)))
+        expect(epochs.freeInCurrent.flatMap(positions)).toEqual([...free])
+      }),
+    )
+  })
+})
+
 describe('who gets which portion', () => {
   /** A pass in which these did these portions of 10. */
   function doneBy(doers: string): Table {

@@ -1,6 +1,6 @@
 /**
  * What surrounds the products of a dense or convolutional layer, for tfjs' WASM backend: adding a bias, its gradient
- * (a sum over all dimensions but the last), the rectifier's gradient, and clones that share their numbers. Each
+ * (a sum over all dimensions but the last), the rectifier's gradient, tanh, and clones that share their numbers. Each
  * kernel takes the case it is for and leaves all others to tfjs' own kernel of that name.
  */
 import {
@@ -104,9 +104,22 @@ const reluGradient: KernelConfig = {
   }) as KernelFunc,
 }
 
+const tanh: KernelConfig = {
+  kernelName: 'Tanh',
+  backendName: 'wasm',
+  kernelFunc: (({ inputs, backend }) => {
+    const heap = heapOf(backend)
+    const { x } = inputs as { x: TensorInfo }
+    if (x.dtype !== 'float32') throw new Error('tanh on WASM takes float32 only')
+    const out = heap.output(x.shape)
+    heap.kernels.tanh(heap.address(out), heap.address(x), util.sizeFromShape(x.shape))
+    return out
+  }) as KernelFunc,
+}
+
 /** Made when first asked for: they stand on tfjs' own. */
 export function elementwiseKernels(): KernelConfig[] {
-  return [add(), sum(), identity, reluGradient]
+  return [add(), sum(), identity, reluGradient, tanh]
 }
 
 /** Lets the gradient of relu, which tfjs has for all backends at once, use our kernel where that is there. */

@@ -41,9 +41,18 @@ export interface Kernels {
       ...[dilationY: number, dilationX: number, padTop: number, padLeft: number],
     ]
   ): void
+  averagePoolGradient(
+    ...operands: [
+      ...[dx: Address, dy: Address],
+      ...[batch: number, inHeight: number, inWidth: number, channels: number, outHeight: number, outWidth: number],
+      ...[windowHeight: number, windowWidth: number, strideY: number, strideX: number],
+      ...[padTop: number, padLeft: number],
+    ]
+  ): void
   addScaled(out: Address, y: Address, x: Address, scale: number, count: number): void
   sumRows(out: Address, x: Address, m: number, n: number): void
   reluGradient(out: Address, dy: Address, x: Address, count: number): void
+  tanh(out: Address, x: Address, count: number): void
   addToRows(out: Address, x: Address, bias: Address, m: number, n: number): void
 }
 

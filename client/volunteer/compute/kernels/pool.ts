@@ -1,4 +1,4 @@
-/** The gradient of max pooling for tfjs' WASM backend: its own searches all windows for every input. */
+/** The gradients of pooling for tfjs' WASM backend: its own search all windows for every input. */
 import { backend_util, type KernelConfig, type KernelFunc, type TensorInfo } from '@tensorflow/tfjs-core'
 import { heapOf } from './heap.ts'
 
@@ -9,15 +9,18 @@ interface Attributes {
   dimRoundingMode?: 'floor' | 'round' | 'ceil'
 }
 
+function geometryOf(input: TensorInfo, { filterSize, strides, pad, dimRoundingMode }: Attributes) {
+  const shape = input.shape as [number, number, number, number]
+  return backend_util.computePool2DInfo(shape, filterSize, strides, 1, pad, dimRoundingMode)
+}
+
 const maxPoolGradient: KernelConfig = {
   kernelName: 'MaxPoolGrad',
   backendName: 'wasm',
   kernelFunc: (({ inputs, backend, attrs }) => {
     const heap = heapOf(backend)
     const { dy, input } = inputs as { dy: TensorInfo; input: TensorInfo }
-    const { filterSize, strides, pad, dimRoundingMode } = attrs as unknown as Attributes
-    const shape = input.shape as [number, number, number, number]
-    const info = backend_util.computePool2DInfo(shape, filterSize, strides, 1, pad, dimRoundingMode)
+    const info = geometryOf(input, attrs as unknown as Attributes)
     const dx = heap.output(input.shape)
     heap.kernels.maxPoolGradient(
       ...([heap.address(dx), heap.address(dy), heap.address(input)] as const),
@@ -29,4 +32,22 @@ const maxPoolGradient: KernelConfig = {
   }) as KernelFunc,
 }
 
-export const poolKernels = [maxPoolGradient]
+const averagePoolGradient: KernelConfig = {
+  kernelName: 'AvgPoolGrad',
+  backendName: 'wasm',
+  kernelFunc: (({ inputs, backend, attrs }) => {
+    const heap = heapOf(backend)
+    const { dy, input } = inputs as { dy: TensorInfo; input: TensorInfo }
+    const info = geometryOf(input, attrs as unknown as Attributes)
+    const dx = heap.output(input.shape)
+    heap.kernels.averagePoolGradient(
+      ...([heap.address(dx), heap.address(dy)] as const),
+      ...([info.batchSize, info.inHeight, info.inWidth, info.inChannels, info.outHeight, info.outWidth] as const),
+      ...([info.filterHeight, info.filterWidth, info.strideHeight, info.strideWidth] as const),
+      ...([info.padInfo.top, info.padInfo.left] as const),
+    )
+    return dx
+  }) as KernelFunc,
+}
+
+export const poolKernels = [maxPoolGradient, averagePoolGradient]

@@ -3,5 +3,5 @@
 export { conv2d, conv2dFilterGradient, conv2dInputGradient, conv2dScratchBytes, geometry } from './conv2d'
 export { depthwiseFilterGradient, depthwiseInputGradient } from './depthwise'
 export { matmul, scratchBytes } from './matmul'
-export { maxPoolGradient } from './pool'
-export { addScaled, addToRows, reluGradient, sumRows } from './vectors'
+export { averagePoolGradient, maxPoolGradient } from './pool'
+export { addScaled, addToRows, reluGradient, sumRows, tanh } from './vectors'

@@ -1,4 +1,4 @@
-/** The gradient of max pooling on NHWC tensors. Addresses are bytes, all other numbers count floats. */
+/** The gradients of pooling on NHWC tensors. Addresses are bytes, all other numbers count floats. */
 
 /**
  * dx [batch, inHeight, inWidth, channels] gets each output's dy at the first place of its window that holds the
@@ -57,6 +57,50 @@ export function maxPoolGradient(
               const here = f32x4.eq(highest, some(x + from, lanes))
               addSome(dx + from, v128.and(open, here), lanes)
               open = v128.andnot(open, here)
+            }
+          }
+          dy += min(16, (<usize>lanes) << 2)
+        }
+      }
+    }
+  }
+}
+
+/** dx gets each output's dy in equal shares at the places of its window that are inside; dx is overwritten. */
+export function averagePoolGradient(
+  dx: usize,
+  dy: usize,
+  batch: i32,
+  inHeight: i32,
+  inWidth: i32,
+  channels: i32,
+  outHeight: i32,
+  outWidth: i32,
+  windowHeight: i32,
+  windowWidth: i32,
+  strideY: i32,
+  strideX: i32,
+  padTop: i32,
+  padLeft: i32,
+): void {
+  memory.fill(dx, 0, (<usize>batch * <usize>inHeight * <usize>inWidth * <usize>channels) << 2)
+  const pixel = (<usize>channels) << 2
+  for (let image = 0; image < batch; image++) {
+    for (let oy = 0; oy < outHeight; oy++) {
+      const top = max(0, oy * strideY - padTop)
+      const bottom = min(inHeight, oy * strideY - padTop + windowHeight)
+      for (let ox = 0; ox < outWidth; ox++) {
+        const left = max(0, ox * strideX - padLeft)
+        const right = min(inWidth, ox * strideX - padLeft + windowWidth)
+        const share = f32x4.splat(1 / <f32>((bottom - top) * (right - left)))
+        for (let c = 0; c < channels; c += 4) {
+          const lanes = channels - c
+          const each = f32x4.mul(some(dy, lanes), share)
+          for (let iy = top; iy < bottom; iy++) {
+            let to = dx + <usize>((image * inHeight + iy) * inWidth + left) * pixel + ((<usize>c) << 2)
+            for (let ix = left; ix < right; ix++) {
+              addSome(to, each, lanes)
+              to += pixel
             }
           }
           dy += min(16, (<usize>lanes) << 2)

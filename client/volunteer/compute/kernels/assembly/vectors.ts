@@ -96,3 +96,43 @@ export function addToRows(out: usize, x: usize, bias: usize, m: i32, n: i32): vo
     }
   }
 }
+
+/**
+ * out = tanh(x), to within a few units in the last place: the rational approximation of degrees 13 and 6 that Eigen has
+ * (generic_fast_tanh_float), which beyond ±7.9 is as near to ±1 as a float comes.
+ */
+export function tanh(out: usize, x: usize, count: i32): void {
+  const end = out + ((<usize>count) << 2)
+  for (; out + 16 <= end; out += 16) {
+    v128.store(out, tanhOf(v128.load(x)))
+    x += 16
+  }
+  for (; out < end; out += 4) {
+    store<f32>(out, f32x4.extract_lane(tanhOf(v128.load32_splat(x)), 0))
+    x += 4
+  }
+}
+
+function tanhOf(value: v128): v128 {
+  const x = f32x4.max(f32x4.min(value, f32x4.splat(7.905311107635498)), f32x4.splat(-7.905311107635498))
+  const square = f32x4.mul(x, x)
+  let over = f32x4.splat(-2.76076847742355e-16)
+  over = step(over, square, 2.00018790482477e-13)
+  over = step(over, square, -8.60467152213735e-11)
+  over = step(over, square, 5.12229709037114e-8)
+  over = step(over, square, 1.48572235717979e-5)
+  over = step(over, square, 6.37261928875436e-4)
+  over = step(over, square, 4.89352455891786e-3)
+  let under = f32x4.splat(1.19825839466702e-6)
+  under = step(under, square, 1.18534705686654e-4)
+  under = step(under, square, 2.268434632439e-3)
+  under = step(under, square, 4.89352518554385e-3)
+  const ratio = f32x4.div(f32x4.mul(x, over), under)
+  // Near zero the tangent is x itself; the ratio would lose its last bits there.
+  return v128.bitselect(value, ratio, f32x4.lt(f32x4.abs(value), f32x4.splat(0.0004)))
+}
+
+/** sum·x + next, of a polynomial. */
+function step(sum: v128, x: v128, next: f32): v128 {
+  return f32x4.add(f32x4.mul(sum, x), f32x4.splat(next))
+}
