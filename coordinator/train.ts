@@ -1,6 +1,6 @@
 /**
- * `npm run train -- <spec.json>`: a coordinator on a free port, local volunteers, a progress bar, and the model in a
- * folder when the spec's stop rule is met. Ctrl-C leaves a run that the same command with the same --data goes on with.
+ * `npm run train -- <spec.json>`: a coordinator on a free port, local volunteers, a progress bar, and the model with
+ * its pictures in a folder when the spec's stop rule is met. Ctrl-C leaves a run that the same command with the same --data goes on with.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -14,6 +14,7 @@ import type { RunDetail } from '../shared/api.ts'
 import { parseRunSpec, type RunSpec } from '../shared/run-spec.ts'
 import { layersModel, safetensors } from './journal/export.ts'
 import { StorageError } from './journal/journal.ts'
+import { picturesOf } from './pictures/pictures.ts'
 import { EXPORTS } from './run/exported.ts'
 import type { Run } from './run/run.ts'
 import type { Runs } from './run/runs.ts'
@@ -75,14 +76,14 @@ async function train(file: string, options: Options): Promise<void> {
   process.on('SIGTERM', interrupted(143))
 
   const bar = new SingleBar({
-    format: '{bar} epoch {epoch}/{epochs}  loss {loss}  test {accuracy}  {speed} examples/s  ETA {eta_formatted}',
+    format: '{bar} {stage}{unit} {epoch}/{epochs}  loss {loss}  {tested}  {speed} examples/s  ETA {eta_formatted}',
     etaBuffer: 200,
     hideCursor: true,
     noTTYOutput: !options.json,
     notTTYSchedule: 10_000,
     stream: process.stderr,
   })
-  bar.start(1000, 0, shown(run.detail(Date.now())))
+  bar.start(1, run.detail(Date.now()).progress, shown(run))
   await new Promise<void>((done, failed) => {
     let left = volunteers.length
     for (const volunteer of volunteers) {
@@ -93,8 +94,7 @@ async function train(file: string, options: Options): Promise<void> {
       })
     }
     const timer = setInterval(() => {
-      const detail = run.detail(Date.now())
-      bar.update(Math.floor((1000 * detail.epoch) / detail.epochs), shown(detail))
+      bar.update(run.detail(Date.now()).progress, shown(run))
       if (!run.settled || stopping) return
       clearInterval(timer)
       done()
@@ -102,9 +102,14 @@ async function train(file: string, options: Options): Promise<void> {
   })
   bar.stop()
   const detail = run.detail(Date.now())
-  const modelPath = writeModel(server.runs, run, folder)
+  const target = join(folder, 'model')
+  mkdirSync(target, { recursive: true })
+  const modelPath = writeModel(server.runs, run, target)
+  const pictures = writePictures(server.runs, run, target)
+  const tested = testedWords(run) ?? 'not tested'
   await stop()
-  report(detail, modelPath, options.json === true)
+  if (options.json === true) reportJson(detail, modelPath, pictures)
+  else report(detail, tested, modelPath, pictures)
   process.exit(detail.state === 'finished' ? 0 : 1)
 }
 
@@ -149,20 +154,36 @@ function startVolunteers(server: RunningServer, run: Run, { volunteers, pace, ba
   )
 }
 
-function shown({ epoch, epochs, trainLoss, testAccuracy, examplesPerSecond }: RunDetail): object {
+function shown(run: Run): object {
+  const { stage, stages, epoch, epochs, trainLoss, examplesPerSecond } = run.detail(Date.now())
+  const { index, strategy } = run.history.stage
   return {
+    stage: stages.length === 1 ? '' : `stage ${index + 1}/${stages.length} ${stage}, `,
+    unit: strategy.iterations === undefined ? 'epoch' : 'iteration',
     epoch: epoch.toFixed(2),
     epochs,
     loss: trainLoss?.toFixed(4) ?? '-',
-    accuracy: testAccuracy === null ? '-' : `${(100 * testAccuracy).toFixed(2)} %`,
+    tested: testedWords(run) ?? 'not tested yet',
     speed: Math.round(examplesPerSecond),
   }
 }
 
+/** What the last test of the stage found, in its objective's own measure; null before the first. */
+function testedWords({ history: { series, stage } }: Run): string | null {
+  const last = series.test.at(-1)
+  if (last === undefined || last.stage !== stage.plan.name) return null
+  switch (stage.model.objective.kind) {
+    case 'classify':
+      return `test ${(100 * last.accuracy).toFixed(2)} % right`
+    case 'reconstruct':
+      return `test squared error ${last.measure?.toFixed(3)}`
+    case 'contrastive':
+      return `test reconstruction error ${last.loss.toFixed(3)}`
+  }
+}
+
 /** Every part of the run that can be taken away, each as tfjs reads it and as safetensors. */
-function writeModel(runs: Runs, run: Run, folder: string): string {
-  const target = join(folder, 'model')
-  mkdirSync(target, { recursive: true })
+function writeModel(runs: Runs, run: Run, target: string): string {
   for (const name of EXPORTS) {
     const part = runs.exported(run, name)
     if (part === null) continue
@@ -174,21 +195,27 @@ function writeModel(runs: Runs, run: Run, folder: string): string {
   return join(target, 'model.json')
 }
 
-function report(detail: RunDetail, modelPath: string, json: boolean): void {
-  const { run, testAccuracy, testLoss, trainLoss, epoch: epochs, versions, examples } = detail
+/** What can be seen of the run, as PNG files; their paths. */
+function writePictures(runs: Runs, run: Run, target: string): string[] {
+  return picturesOf(runs.lastGood(run)).map(({ name, draw }) => {
+    const path = join(target, `${name}.png`)
+    writeFileSync(path, draw().png())
+    return path
+  })
+}
+
+function reportJson(detail: RunDetail, modelPath: string, pictures: string[]): void {
+  const { run, testAccuracy, testLoss, testMeasure, trainLoss, epoch: epochs, versions, examples } = detail
   const { updatesAccepted, updatesRefused, meanStaleness, bytesUp, bytesDown, seconds, examplesPerSecond } = detail
   const counts = { updatesAccepted, updatesRefused, meanStaleness, bytesUp, bytesDown, seconds, examplesPerSecond }
-  if (json) {
-    console.log(
-      JSON.stringify({ run, testAccuracy, testLoss, trainLoss, epochs, versions, examples, ...counts, modelPath }),
-    )
-    return
-  }
-  const accuracy =
-    testAccuracy === null ? 'not tested' : `${(100 * testAccuracy).toFixed(2)} % of the test examples right`
-  console.log(
-    `\n${detail.state}: ${accuracy}, ${examples} examples in ${seconds.toFixed(0)} s, ${versions} versions\nmodel: ${modelPath}`,
-  )
+  const measured = { testAccuracy, testLoss, testMeasure, trainLoss, epochs, versions, examples }
+  console.log(JSON.stringify({ run, ...measured, ...counts, modelPath, pictures }))
+}
+
+function report({ state, examples, seconds, versions }: RunDetail, tested: string, model: string, pictures: string[]) {
+  console.log(`\n${state}: ${tested}, ${examples} examples in ${seconds.toFixed(0)} s, ${versions} versions`)
+  console.log(`model: ${model}`)
+  if (pictures.length > 0) console.log(`beside it: ${pictures.map((path) => basename(path)).join(' ')}`)
 }
 
 function fail(message: string): never {

@@ -9,6 +9,8 @@
  *     GET  /api/runs/:id/metrics              RunMetrics
  *     GET  /api/runs/:id/model.safetensors    the parameters, safetensors layout
  *     GET  /api/runs/:id/model.json           tfjs LayersModel; its weights at ./model.weights.bin
+ *     GET  /api/runs/:id/pictures             { pictures: PictureEntry[] }: what can be seen of it as it stands
+ *     GET  /api/runs/:id/pictures/<name>.png  one of them, drawn now; ApiError 404 names those there are
  *     GET  /api/events                        server-sent events, each `data:` line one LiveEvent
  */
 import type { BackendName } from './protocol.ts'
@@ -30,6 +32,8 @@ export interface RunDetail {
   epoch: number
   /** Passes, or iterations, planned. */
   epochs: number
+  /** Of all stages' planned work, the share that is done: 0..1. */
+  progress: number
   /** null where nothing is classified. */
   testAccuracy: number | null
   /** Of the last test: cross-entropy, or an RBM's reconstruction error. */
@@ -76,6 +80,8 @@ export interface VolunteerDetail {
 
 /** One point of the training curve: what was accepted since the point before it. */
 export interface TrainPoint {
+  /** The run's stage it belongs to. */
+  stage: string
   seconds: number
   examples: number
   epoch: number
@@ -120,6 +126,14 @@ export interface RunMetrics {
   iterations: IterationPoint[]
   train: TrainPoint[]
   test: TestPoint[]
+}
+
+/** A picture of the run: filters, reconstructions, confusion, mistakes, filters-rbm-<n>. */
+export interface PictureEntry {
+  name: string
+  title: string
+  /** A sentence that says what is seen. */
+  words: string
 }
 
 /** At most one a second and run. */

@@ -27,9 +27,16 @@ export type Objective =
    * Contrastive divergence CD-k (Hinton 2002) of the RBM whose weights are the topology's last Dense layer, kernel
    * [visible, hidden], with a further slot `<layer>/visible_bias` in the layout; the layers below it are fixed. Loss: the
    * reconstruction error Σ(v − v₁)². Measure: the free energy F(v). `persistent`: PCD, chains that go on from
-   * step to step on the volunteer. `hidden`: sigmoid (binary) units, or gaussian ones of unit variance.
+   * step to step on the volunteer. `visible`: what a chain's visible units are, σ(hWᵀ + a) or samples of it. `hidden`:
+   * sigmoid (binary) units, or gaussian ones of unit variance.
    */
-  | { kind: 'contrastive'; steps: number; persistent: boolean; hidden: 'sigmoid' | 'gaussian' }
+  | {
+      kind: 'contrastive'
+      steps: number
+      persistent: boolean
+      visible: 'probabilities' | 'samples'
+      hidden: 'sigmoid' | 'gaussian'
+    }
 
 /** Random changes of every training example, drawn on the volunteer from the example's key. */
 export interface Augmentation {
@@ -98,7 +105,7 @@ function objectiveOf(spec: ModelSpec): Objective {
     case 'autoencoder':
       return { kind: 'reconstruct' }
     case 'rbm':
-      return { kind: 'contrastive', steps: 1, persistent: false, hidden: spec.code }
+      return { kind: 'contrastive', steps: 1, persistent: false, visible: 'probabilities', hidden: spec.code }
     default:
       return { kind: 'classify' }
   }
@@ -135,7 +142,7 @@ export function buildRbm(
   layer: number,
   { inputShape, classes }: Shape,
   lower: Float32Array | null,
-  { steps, persistent, initial }: ContrastiveSpec,
+  { steps, persistent, visible: visibleUnits, initial }: ContrastiveSpec,
 ): Model {
   const stack = rbmLayers(spec)
   if (!Number.isInteger(layer) || layer < 0 || layer >= stack.length) {
@@ -158,7 +165,7 @@ export function buildRbm(
     fixed: fixed && lower && { layout: fixed, values: lower },
     inputShape,
     classes,
-    objective: { kind: 'contrastive', steps, persistent, hidden },
+    objective: { kind: 'contrastive', steps, persistent, visible: visibleUnits, hidden },
     augment: null,
   }
 }

@@ -56,6 +56,8 @@ const modelBlob = z.object({
       kind: z.literal('contrastive'),
       steps: z.int().min(1),
       persistent: z.boolean(),
+      // A run that began before there was a choice says nothing.
+      visible: z.enum(['probabilities', 'samples']).default('probabilities'),
       hidden: z.enum(['sigmoid', 'gaussian']),
     }),
   ]),

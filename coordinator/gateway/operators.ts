@@ -1,11 +1,12 @@
 /** The operator's HTTP API (shared/api.ts): parse → runs → answer. Every route here wants the operator token. */
 import { randomBytes } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { ApiError, RunDetail, RunState } from '../../shared/api.ts'
+import type { ApiError, PictureEntry, RunDetail, RunState } from '../../shared/api.ts'
 import { parseRunSpec } from '../../shared/run-spec.ts'
 import type { Part } from '../../shared/stack.ts'
 import { layersModel, safetensors } from '../journal/export.ts'
 import { StorageError } from '../journal/journal.ts'
+import { picturesOf } from '../pictures/pictures.ts'
 import { EXPORTS, type ExportName } from '../run/exported.ts'
 import type { Run } from '../run/run.ts'
 import { type Runs, Unfit } from '../run/runs.ts'
@@ -103,6 +104,23 @@ export function serveOperators(app: FastifyInstance, { runs, events, token, now 
   app.get(
     '/runs/:id/metrics',
     found((run) => runs.metrics(run)),
+  )
+  app.get(
+    '/runs/:id/pictures',
+    found((run) => ({
+      pictures: picturesOf(runs.lastGood(run)).map(({ name, title, words }): PictureEntry => ({ name, title, words })),
+    })),
+  )
+  app.get(
+    '/runs/:id/pictures/:name.png',
+    found((run, request, reply) => {
+      const { name } = request.params as { name: string }
+      const pictures = picturesOf(runs.lastGood(run))
+      const picture = pictures.find((candidate) => candidate.name === name)
+      if (picture !== undefined) return reply.type('image/png').send(Buffer.from(picture.draw().png()))
+      const names = pictures.map((candidate) => candidate.name).join(', ')
+      return apiError(reply, 'not-found', `run ${run.id} has no picture ${name}; it has ${names || 'none yet'}`)
+    }),
   )
   for (const [verb, state] of Object.entries(TARGETS)) {
     app.post(

@@ -13,9 +13,11 @@ const SOFT: Colour = [90, 94, 105]
 const PEN: Colour = [44, 73, 200]
 const AMBER: Colour = [240, 169, 92]
 
-/** More classes than these have letters of half the size, or no counts at all. */
+/** More classes than these have letters of half the size, or no counts and class numbers at all. */
 const LARGE_CLASSES = 16
 const LETTERED_CLASSES = 64
+/** Pixels of a cell without letters. */
+const BARE_CELL = 6
 const BETWEEN = 1
 
 /** counts[true][predicted]. */
@@ -31,30 +33,38 @@ export function countsOf(tested: readonly Tested[], classes: number): Counts {
 export function confusion(counts: Counts): Raster {
   const classes = counts.length
   const scale = classes <= LARGE_CLASSES ? 2 : 1
-  const largest = Math.max(...counts.flat(), classes - 1)
-  const cell = { width: textWidth(String(largest), scale) + 6 * scale, height: (GLYPH_HEIGHT + 8) * scale }
+  const lettered = classes <= LETTERED_CLASSES
+  const cell = lettered ? letteredCell(counts, scale) : { width: BARE_CELL, height: BARE_CELL }
   const step = { x: cell.width + BETWEEN, y: cell.height + BETWEEN }
   const left = textWidth('TRUE', scale) + 8 * scale
-  const top = 2 * step.y
+  const heading = (GLYPH_HEIGHT + 8) * scale + BETWEEN
+  const top = 2 * heading
   const margin = 4 * scale
   const raster = new Raster(left + classes * step.x + margin, top + classes * step.y + margin, PAPER)
-  raster.centred(left, 0, classes * step.x, step.y, 'PREDICTED', SOFT, scale)
-  raster.centred(0, step.y, left, cell.height, 'TRUE', SOFT, scale)
+  raster.centred(left, 0, classes * step.x, heading, 'PREDICTED', SOFT, scale)
+  raster.centred(0, heading, left, heading - BETWEEN, 'TRUE', SOFT, scale)
   const shade = shading(counts)
   for (let row = 0; row < classes; row++) {
     const y = top + row * step.y
-    raster.centred(0, y, left, cell.height, String(row), INK, scale)
-    raster.centred(left + row * step.x, step.y, cell.width, cell.height, String(row), INK, scale)
+    if (lettered) {
+      raster.centred(0, y, left, cell.height, String(row), INK, scale)
+      raster.centred(left + row * step.x, heading, cell.width, heading - BETWEEN, String(row), INK, scale)
+    }
     for (let column = 0; column < classes; column++) {
       const x = left + column * step.x
       const count = counts[row][column]
       const { colour, ink } = shade(row, column)
       raster.fill(x, y, cell.width, cell.height, colour)
-      if (count === 0 || classes > LETTERED_CLASSES) continue
-      raster.centred(x, y, cell.width, cell.height, String(count), ink, scale)
+      if (lettered && count > 0) raster.centred(x, y, cell.width, cell.height, String(count), ink, scale)
     }
   }
   return raster
+}
+
+/** Wide enough for the longest count and class number. */
+function letteredCell(counts: Counts, scale: number): { width: number; height: number } {
+  const largest = Math.max(...counts.flat(), counts.length - 1)
+  return { width: textWidth(String(largest), scale) + 6 * scale, height: (GLYPH_HEIGHT + 8) * scale }
 }
 
 function shading(counts: Counts): (row: number, column: number) => { colour: Colour; ink: Colour } {

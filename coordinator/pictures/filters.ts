@@ -3,15 +3,9 @@
  * the most positive and black the most negative one, on one scale for the whole picture.
  */
 import { type Colour, type ImageShape, Raster } from './raster.ts'
+import type { Weights, Window } from './weights.ts'
 
-/** The weights into `units` units, of which each reads an image of `shape`: values[element · units + unit]. */
-export interface Weights {
-  readonly values: Float32Array
-  readonly shape: ImageShape
-  readonly units: number
-}
-
-export const TILES_MAX = 100
+const TILES_MAX = 100
 /** Pixels that a small tile is enlarged to, about, and that the whole picture has each way, about at most. */
 const TILE_PIXELS = 56
 const SIDE_PIXELS_MAX = 1500
@@ -24,7 +18,7 @@ const LINE: Colour = [28, 31, 39]
 const BEYOND = 0.005
 
 /** The units that have a tile: the first ones. */
-export function tilesOf({ shape, units }: Pick<Weights, 'shape' | 'units'>): number {
+export function tilesOf({ shape, units }: Window): number {
   const across = Math.floor(SIDE_PIXELS_MAX / (tileScale(shape) * Math.max(shape[0], shape[1]) + BETWEEN))
   return Math.min(units, TILES_MAX, Math.max(1, across) ** 2)
 }

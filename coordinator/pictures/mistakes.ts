@@ -22,7 +22,7 @@ export function mistakes(wrong: readonly Tested[], { example }: Split, shape: Im
   const letters = GLYPH_HEIGHT * TEXT_SCALE
   const step = { x: width + GAP, y: height + letters + 3 * GAP }
   const columns = Math.min(ROW, shown.length)
-  const raster = new Raster(columns * step.x + GAP, Math.ceil(shown.length / columns) * step.y, PAPER)
+  const raster = new Raster(columns * step.x + GAP, Math.ceil(shown.length / columns) * step.y + GAP, PAPER)
   shown.forEach((mistake, i) => {
     const x = GAP + (i % columns) * step.x
     const y = GAP + Math.floor(i / columns) * step.y
@@ -31,8 +31,8 @@ export function mistakes(wrong: readonly Tested[], { example }: Split, shape: Im
     const predicted = String(mistake.predicted)
     const from = x + Math.floor((width - textWidth(before + predicted, TEXT_SCALE)) / 2)
     const below = y + height + GAP
-    raster.text(from, below, before, INK, TEXT_SCALE)
-    raster.text(from + textWidth(`${before}0`, TEXT_SCALE) - textWidth('0', TEXT_SCALE), below, predicted, AMBER, TEXT_SCALE)
+    const after = raster.text(from, below, before, INK, TEXT_SCALE)
+    raster.text(after, below, predicted, AMBER, TEXT_SCALE)
   })
   return raster
 }

@@ -29,11 +29,16 @@ export class Raster {
   }
 
   /** A bar; what lies outside is cut off. */
-  fill(x: number, y: number, width: number, height: number, colour: Colour): void {
+  fill(x: number, y: number, width: number, height: number, [red, green, blue]: Colour): void {
     const right = Math.min(this.width, x + width)
     const bottom = Math.min(this.height, y + height)
     for (let row = Math.max(0, y); row < bottom; row++) {
-      for (let column = Math.max(0, x); column < right; column++) this.rgb.set(colour, 3 * (row * this.width + column))
+      for (let column = Math.max(0, x); column < right; column++) {
+        const at = 3 * (row * this.width + column)
+        this.rgb[at] = red
+        this.rgb[at + 1] = green
+        this.rgb[at + 2] = blue
+      }
     }
   }
 
@@ -47,9 +52,10 @@ export class Raster {
     }
   }
 
-  /** A line of letters with its upper left corner at (x, y). */
-  text(x: number, y: number, words: string, colour: Colour, scale: number): void {
-    ;[...words].forEach((character, place) => {
+  /** A line of letters with its upper left corner at (x, y); returns where the next letter would stand. */
+  text(x: number, y: number, words: string, colour: Colour, scale: number): number {
+    const characters = [...words]
+    characters.forEach((character, place) => {
       glyph(character).forEach((row, down) => {
         for (let across = 0; across < GLYPH_WIDTH; across++) {
           if (row[across] !== '#') continue
@@ -57,9 +63,10 @@ export class Raster {
         }
       })
     })
+    return x + characters.length * ADVANCE * scale
   }
 
-  /** The same, in the middle of a box. */
+  /** A line of letters in the middle of a box. */
   centred(x: number, y: number, width: number, height: number, words: string, colour: Colour, scale: number): void {
     const left = x + Math.floor((width - textWidth(words, scale)) / 2)
     this.text(left, y + Math.floor((height - GLYPH_HEIGHT * scale) / 2), words, colour, scale)

@@ -53,7 +53,7 @@ export function reconstructions(all: readonly Reconstruction[], shape: ImageShap
   const columns = Math.min(ROW, all.length)
   const rows = Math.ceil(all.length / columns)
   // Bands stand further apart than what belongs together.
-  const raster = new Raster(columns * (frame.width + GAP) + GAP, rows * (band + 2 * GAP), PAPER)
+  const raster = new Raster(columns * (frame.width + GAP) + GAP, rows * (band + 2 * GAP) + GAP, PAPER)
   all.forEach((one, i) => {
     const x = GAP + (i % columns) * (frame.width + GAP)
     draw(raster, one, x, GAP + Math.floor(i / columns) * (band + 2 * GAP), shape, frame)

@@ -1,6 +1,7 @@
 /** What a run says of itself, to operators in full and to volunteers in short. */
 import type { RunDetail } from '../../shared/api.ts'
 import type { Progress } from '../../shared/protocol.ts'
+import { shareDone } from './progress.ts'
 import type { Run } from './run.ts'
 
 /** How the run goes that a volunteer helps. */
@@ -31,6 +32,7 @@ export function detailOf(run: Run, now: number): RunDetail {
     stages: stages.map(({ name, epochs }) => ({ name, epochs })),
     epoch: stage.progress,
     epochs: stage.plan.epochs,
+    progress: shareDone(run.history),
     testAccuracy: classified(run) ? (tested?.accuracy ?? null) : null,
     testLoss: tested?.loss ?? null,
     testMeasure: tested?.measure ?? null,

@@ -88,7 +88,8 @@ export class Examiner {
     if (this.hopeless === version) return
     if (stage.trained || history.state === 'finished') {
       const lastTested = history.series.test.at(-1)?.version
-      if (lastTested !== version && version > 0) this.request()
+      // Of a run that was ended before anything came of it there is nothing to test.
+      if (lastTested !== version && (version > 0 || stage.trained)) this.request()
       return
     }
     const every = stage.plan.evaluateEveryEpochs

@@ -215,15 +215,13 @@ export class History {
     counters.bytesUp += payload.length
     const diverged = this.divergedBy(lossSum, data.examples)
     if (diverged !== null && this.state === 'running') this.enter('failed', diverged, 0)
-    if (!Number.isFinite(lossSum) || data.examples === 0) return null
-    return this.series.observe({
-      ...data,
-      lossSum,
-      seconds: counters.seconds,
-      examplesSoFar: counters.examples,
-      epoch: current.progress,
-      staleness,
-    })
+    const told = Number.isFinite(lossSum) && data.examples > 0
+    const seen = { ...data, lossSum, staleness, stage: current.plan.name, epoch: current.progress }
+    const { seconds, examples: examplesSoFar } = counters
+    const point = told ? this.series.observe({ ...seen, seconds, examplesSoFar }) : null
+    // What it came to may have been tested already, as a trial point of a search.
+    this.endStageIfTested()
+    return point
   }
 
   private divergedBy(lossSum: number, examples: number): string | null {
@@ -268,7 +266,7 @@ export class History {
     this.current = this.open(next, this.parameters.version + 1)
     this.divergence = new Divergence()
     this.gaps = []
-    this.series.newStage()
+    this.series.newStage(this.counters.seconds)
   }
 
   private open(index: number, version: number, saved?: ConstructorParameters<typeof Stage>[5]): Stage {

@@ -91,10 +91,20 @@ export class Roster {
     let rank = 0
     for (const member of this.members.values()) {
       if (member.volunteer === volunteer) return rank
-      const works = member.lastSeen > now - IDLE_MS || busy(member.volunteer)
-      if (member.connected && !member.trusted && works) rank++
+      if (this.trains(member, busy, now)) rank++
     }
     return rank
+  }
+
+  /** Whether nobody should wait for its next update: it is not there to train, or is there and does nothing. */
+  idle(volunteer: string, busy: (volunteer: string) => boolean, now: number): boolean {
+    const member = this.members.get(volunteer)
+    return member === undefined || !this.trains(member, busy, now)
+  }
+
+  private trains(member: Member, busy: (volunteer: string) => boolean, now: number): boolean {
+    const { volunteer, connected, trusted, lastSeen } = member
+    return connected && !trusted && (lastSeen > now - IDLE_MS || busy(volunteer))
   }
 
   /** To the end of the queue: others would wait for somebody whose leases come to nothing. */

@@ -213,6 +213,7 @@ export class Run {
       get out() {
         return outstanding(leases.all(), stage.index)
       },
+      idle: (volunteer) => roster.idle(volunteer, holds, now),
     })
     if ('wait' in draft) return wait(draft.wait)
     const { stretches, batchSize, timeBoxed, shuffled = true, fraction = 1, reduce = 'mean' } = draft

@@ -167,11 +167,15 @@ export class Runs {
     return { run: run.id, train: [...train], test: [...test], iterations: [...(run.history.strategy.history ?? [])] }
   }
 
-  /** What can be taken away of the run; of one that failed, as its last good checkpoint has it. null: it has no such part. */
-  exported(run: Run, name: ExportName): Part | null {
+  /** What the run has come to; of one that failed, as its last good checkpoint has it. */
+  lastGood(run: Run): History {
     const checkpoint = run.state === 'failed' ? this.surroundings.journal.loadCheckpoint(run.id) : null
-    const history = checkpoint === null ? run.history : new History(run.spec, run.history.dataset, checkpoint)
-    return exported(history, name)
+    return checkpoint === null ? run.history : new History(run.spec, run.history.dataset, checkpoint)
+  }
+
+  /** What can be taken away of the run; of one that failed, of what was last good. null: it has no such part. */
+  exported(run: Run, name: ExportName): Part | null {
+    return exported(this.lastGood(run), name)
   }
 
   /** Moves a run into a state; `answer` as for `create`, or with a string that says why it cannot. */

@@ -28,6 +28,7 @@ interface Gathered {
 }
 
 export interface Observation {
+  stage: string
   /** Running time of the run, seconds. */
   seconds: number
   /** Of this update, and of the run up to it. */
@@ -85,6 +86,7 @@ export class Series {
     const elapsed = seen.seconds - gathered.sinceSeconds
     if (elapsed < this.state.pointSeconds || gathered.examples === 0) return null
     const point: TrainPoint = {
+      stage: seen.stage,
       seconds: seen.seconds,
       examples: seen.examplesSoFar,
       epoch: seen.epoch,
@@ -100,9 +102,10 @@ export class Series {
     return point
   }
 
-  /** Losses of another stage are of another kind: the mean begins anew. */
-  newStage(): void {
+  /** Losses of another stage are of another kind: the mean begins anew, and so does what is gathered. */
+  newStage(seconds: number): void {
     this.state.recent = null
+    this.state.gathered = nothing(seconds)
   }
 
   evaluated(point: TestPoint): void {
@@ -126,8 +129,14 @@ export class Series {
   private merge(): void {
     const { train } = this.state
     const merged: TrainPoint[] = []
-    for (let i = 0; i + 1 < train.length; i += 2) {
-      const [a, b] = [train[i], train[i + 1]]
+    for (let i = 0; i < train.length; ) {
+      const [a, b] = [train[i++], train[i]]
+      // The newest one may be left over, and a stage's last one: losses of two stages are of two kinds.
+      if (b === undefined || a.stage !== b.stage) {
+        merged.push(a)
+        continue
+      }
+      i++
       const mean = (key: 'loss' | 'accuracy' | 'examplesPerSecond' | 'staleness') => (a[key] + b[key]) / 2
       merged.push({
         ...b,
@@ -137,8 +146,6 @@ export class Series {
         staleness: mean('staleness'),
       })
     }
-    // The newest one is left over where they are odd.
-    if (train.length % 2 === 1) merged.push(train[train.length - 1])
     this.state.train = merged
     this.state.pointSeconds *= 2
   }

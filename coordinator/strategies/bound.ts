@@ -19,6 +19,8 @@ export interface Bound {
   started(lease: string, volunteer: string): void
   /** A lease was folded in, or came to nothing. On replay nobody was granted what is folded in. */
   ended(lease: string, volunteer: string, folded: boolean): void
+  /** Who asked was not let in, whatever the bound says: nobody waits for it. */
+  turnedAway(volunteer: string): void
   /** The volunteer is gone; what it has begun may still be folded in, or come to nothing. */
   left(volunteer: string): void
   /** A mark of what is in when the newest version is fetched. */

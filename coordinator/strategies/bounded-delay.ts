@@ -39,6 +39,8 @@ export class BoundedDelay implements Bound {
 
   ended(): void {}
 
+  turnedAway(): void {}
+
   left(): void {}
 
   fetched(): number {

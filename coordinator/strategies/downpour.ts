@@ -91,6 +91,7 @@ export class Downpour implements Strategy {
   next(ask: Ask): Draft {
     const released = this.released
     if (released < Number.POSITIVE_INFINITY && ask.rank >= released) {
+      this.bound?.turnedAway(ask.volunteer)
       return { wait: `warm start: ${released} ${released === 1 ? 'volunteer trains' : 'volunteers train'} first` }
     }
     const wait = this.bound?.wait(ask) ?? null

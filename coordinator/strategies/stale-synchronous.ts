@@ -7,7 +7,7 @@
  *
  * A crowd is not a cluster, so not everybody is waited for. A volunteer counts from its first lease on, and begins at
  * the slowest one's clock. It counts no more, until it is granted a lease again, when it has left, when its last lease
- * came to nothing, or when it has no lease and does not ask for one either (Ask.idle).
+ * came to nothing, or when it has no lease and does not ask for one either (Ask.idle) or gets none (warm start).
  *
  * Bösen's rule for cached rows holds for a replica that goes on without a fetch: what it fetched when the slowest was
  * at clock f is fresh enough for clock c where f ≥ c − clocks.
@@ -84,6 +84,11 @@ export class StaleSynchronous implements Bound {
     // Its lease came to nothing and it has no other: it may never ask again.
     if (!folded && out(own) === 0) this.forget(volunteer)
     this.known = null
+  }
+
+  turnedAway(volunteer: string): void {
+    const own = this.present.get(volunteer)
+    if (own !== undefined && out(own) === 0) this.forget(volunteer)
   }
 
   left(volunteer: string): void {

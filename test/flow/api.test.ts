@@ -57,6 +57,7 @@ describe('runs', () => {
       stage: 'train',
       epoch: 0,
       epochs: 1000,
+      progress: 0,
       testAccuracy: null,
       testLoss: null,
       testMeasure: null,
@@ -129,6 +130,7 @@ describe('runs', () => {
     expect(metrics.run).toBe(run)
     expect(metrics.train).toEqual([
       {
+        stage: 'train',
         seconds: number,
         examples: 40,
         epoch: 40 / 600,

@@ -1,125 +1,88 @@
 /**
- * What must hold, looked at after every step. Beside the coordinator it keeps a shadow of every run: a fold of its
- * own, from entry 0, over what the journal reads back, without a checkpoint ever; and its own count of examples.
+ * What must hold, looked at after every step. Beside the coordinator it keeps a shadow of every run, which knows the
+ * journal only, and what volunteers were told.
  */
-
 import type { Entry } from '../../coordinator/journal/journal.ts'
-import { History, type UpdateData } from '../../coordinator/run/history.ts'
 import type { HeldLease } from '../../coordinator/run/leases.ts'
 import type { Run } from '../../coordinator/run/run.ts'
 import type { Runs } from '../../coordinator/run/runs.ts'
-import { codecs, encodeVector } from '../../shared/codec.ts'
-import type { Lease, Refusal, Segment, Start, UpdateRequest, Verdict } from '../../shared/protocol.ts'
-import type { RunSpec } from '../../shared/run-spec.ts'
-import { trainedAlone } from './alone.ts'
+import type { Stretch } from '../../coordinator/strategies/epochs.ts'
+import type { ModelBlob } from '../../shared/models.ts'
+import type { Lease, Refusal, Start, UpdateRequest, Verdict } from '../../shared/protocol.ts'
+import { Bounds } from './bounds.ts'
 import type { Disk } from './disk.ts'
-import { emptyDataset, SHARD_EXAMPLES } from './examples.ts'
-
-export class Violation extends Error {
-  readonly rule: string
-  constructor(rule: string, message: string) {
-    super(`${rule}: ${message}`)
-    this.rule = rule
-  }
-}
+import { checkEnding, freshFold, type Truth } from './endings.ts'
+import type { Model, Outcome } from './honest.ts'
+import { same } from './same.ts'
+import { NORM_MAX, Shadow } from './shadow.ts'
+import { must, Violation } from './violation.ts'
 
 const LEASES_PER_VOLUNTEER = 2
+/** Who may work on the same examples, where backups are given. */
+const HOLDERS_MAX = 3
 /** The coordinator looks for overdue leases once a second. */
 const TICK_MS = 1_000
-
-/** What no honest volunteer here ever returns, by far. */
-const NORM_MAX = 1e4
-const LOSS_MAX = 1e41
 /** Nobody's lease, however slow it is or says it was, is out for longer. */
 const LEASE_MAX_MS = 2 * 3_600_000
 
-interface Shadow {
-  readonly spec: RunSpec
-  readonly history: History
-  /** Every version's encoded bytes. */
-  readonly versions: Uint8Array[]
-  /** Per epoch, how often each example counted. */
-  readonly counted: Map<number, Uint8Array>
-  examples: number
-  /** Newest version that somebody was told of. */
-  shown: number
-  comparedAt: number
-}
-
 export class Checker {
   private readonly shadows = new Map<string, Shadow>()
-  /** Of every lease ever granted: what it holds. */
-  private readonly segments = new Map<string, readonly Segment[]>()
+  private readonly bounds = new Bounds()
+  /** Of every lease ever granted: what its volunteer was told. */
+  private readonly leases = new Map<string, Lease>()
   private readonly owners = new Map<string, string>()
-  private readonly journalled = new Map<string, number>()
+  private readonly journalled = new Set<string>()
   private readonly accepted = new Set<string>()
   private readonly starts = new Map<string, Start>()
+  /** By run and stage. */
+  private readonly models = new Map<string, string>()
+  /** By lease: what was honestly computed. */
+  private readonly losses = new Map<string, number | null>()
+  private readonly hopeless = new Set<string>()
+  private readonly withoutOutcomes = new Set<string>()
 
   // ---- what happens ---------------------------------------------------------------------------------------------
 
   /** The journal has these, read back from it; before the coordinator folds them in. */
   appended(entries: readonly Entry[]): void {
     for (const entry of entries) {
-      if (entry.kind === 'created') this.created(entry)
-      const shadow = this.shadow(entry.run)
-      if (entry.kind === 'update') {
-        const data = entry.data as UpdateData
-        this.counts(shadow, data)
-        const norm = Math.sqrt(shadow.history.parameters.sumSquares(shadow.spec.codec.up, entry.payload!))
-        must('T2', norm <= NORM_MAX * data.minibatches, `an update of norm ${norm} was accepted`)
+      if (entry.kind === 'created') {
+        must('created', !this.shadows.has(entry.run), `run ${entry.run} is created twice`)
+        this.shadows.set(entry.run, new Shadow(entry))
       }
-      shadow.history.fold(entry)
-      const { version } = shadow.history.parameters
-      if (version === shadow.versions.length) shadow.versions.push(parametersOf(shadow.history))
+      const lease = entry.kind === 'update' ? (entry.data as { lease: string }).lease : ''
+      if (lease !== '') this.journalled.add(lease)
+      this.shadow(entry.run).append(entry, this.leases.get(lease))
     }
   }
 
-  private created({ run, data }: Entry): void {
-    const { spec } = data as { spec: RunSpec }
-    const history = new History(spec, emptyDataset(spec.dataset))
-    const versions = [parametersOf(history)]
-    this.shadows.set(run, {
-      spec,
-      history,
-      versions,
-      counted: new Map(),
-      examples: 0,
-      shown: 0,
-      comparedAt: -1,
-    })
-  }
-
-  private counts(shadow: Shadow, data: UpdateData): void {
-    const { history, counted } = shadow
-    const times = (this.journalled.get(data.lease) ?? 0) + 1
-    this.journalled.set(data.lease, times)
-    must('L3', times === 1, `lease ${data.lease} is in the journal ${times} times`)
-    const staleness = history.parameters.version - data.version
-    const { maxStaleness } = history.strategy
-    must('S1', staleness >= 0 && staleness <= maxStaleness, `staleness ${staleness}, at most ${maxStaleness} is taken`)
-    const segments = this.segments.get(data.lease)
-    must('J1', segments !== undefined, `lease ${data.lease} is journalled and was never granted`)
-    let left = data.examples
-    for (const { shardIndex, epoch, from, to } of segments!) {
-      must('E1', epoch - history.epochs.current <= 1 && epoch >= history.epochs.current, `epoch ${epoch} is not open`)
-      const seen = counted.get(epoch) ?? new Uint8Array(history.epochs.examples)
-      counted.set(epoch, seen)
-      for (let i = from; i < to && left > 0; i++, left--) {
-        const example = shardIndex * SHARD_EXAMPLES + i
-        must('E1', ++seen[example] === 1, `example ${example} counts ${seen[example]} times in epoch ${epoch}`)
-      }
-    }
-    must('E1', left === 0, `lease ${data.lease} counts ${left} examples more than it holds`)
-    shadow.examples += data.examples
-  }
-
-  granted(lease: Lease, volunteer: string): void {
+  granted(run: Run, lease: Lease, volunteer: string, now: number): void {
+    const { id, stage } = lease
+    this.bounds.granted(run, lease, volunteer, now)
     // The same lease may be told again to a volunteer that did not hear of it; another one never has its name.
-    const before = this.segments.get(lease.id)
-    const same = before === undefined || JSON.stringify(before) === JSON.stringify(lease.segments)
-    must('L7', same, `lease ${lease.id} is granted twice`)
-    this.segments.set(lease.id, lease.segments)
-    this.owned(lease.id, volunteer)
+    const before = this.leases.get(id)
+    if (before !== undefined) {
+      return must('L7', JSON.stringify(before) === JSON.stringify(lease), `lease ${id} is told twice, and differs`)
+    }
+    this.leases.set(id, lease)
+    this.owned(id, volunteer)
+    must('stages', stage === run.history.stage.index, `a lease of stage ${stage} is granted in another one`)
+    const model = this.models.get(`${run.id}/${stage}`) ?? lease.model
+    this.models.set(`${run.id}/${stage}`, model)
+    must('stages', model === lease.model, `two models are named for stage ${stage}`)
+    this.backedUp(run, lease)
+  }
+
+  /** A copy of what is out is only given where nothing else is left to do. */
+  private backedUp(run: Run, { id }: Lease): void {
+    const { leases } = run.inspect()
+    const own = leases.find((lease) => lease.id === id)!
+    if (own.kind !== 'gradient') return
+    const [{ epoch, from }] = own.stretches
+    const copied = leases.some((other) => other.id !== id && begins(other, own.stage, epoch, from))
+    if (!copied) return
+    const free = run.history.epochs.freeInCurrent.length
+    must('backup', free === 0, `${id} is a copy, and there is work that nobody has`)
   }
 
   started(start: Start, volunteer: string): void {
@@ -131,18 +94,41 @@ export class Checker {
     must('L2', same, `lease ${start.lease} is bound to ${before?.version}, then to ${start.version}`)
     this.starts.set(start.lease, start)
     this.show(start.lease, start.version)
+    const { stages } = this.shadow(start.lease.split('.')[0]).history
+    const { strategy } = stages[this.leases.get(start.lease)!.stage]
+    if (strategy.name !== 'downpour') must('Y1', start.localRate === 0, 'a replica that moves is no part of a sum')
+    else if (strategy.policy.bound.name === 'bounded-delay')
+      must('bound', start.continues === null, 'what must be in is in the newest version only')
   }
 
-  answered(update: UpdateRequest, verdict: Verdict | Refusal, volunteer: string): void {
-    if (!verdict.ok || verdict.verdict !== 'accepted') return
+  /** What a volunteer found, before any vice. */
+  computed({ id, run }: Lease, { lossSum }: Outcome, norm: number, trusted: boolean): void {
+    this.losses.set(id, lossSum)
+    if (trusted && (lossSum === null || !(norm <= NORM_MAX))) this.hopeless.add(run)
+  }
+
+  tested(run: string, { kind }: Model['objective'], { payload }: Outcome): void {
+    if (kind === 'classify' && payload.length === 0) this.withoutOutcomes.add(run)
+  }
+
+  answered(run: Run, update: UpdateRequest, verdict: Verdict | Refusal, volunteer: string): void {
     const { lease } = update
+    if (!verdict.ok) {
+      // Nobody else tests what one was given to test.
+      const test = this.leases.get(lease)?.kind === 'evaluate' && this.leases.get(lease)?.stage
+      const lost = verdict.code === 'stale' && test === run.history.stage.index
+      return must('evaluation', !lost, `${lease}, a part of a test, is refused: ${verdict.message}`)
+    }
+    if (verdict.verdict !== 'accepted') return
     must('L3', !this.accepted.has(lease), `lease ${lease} is accepted twice`)
     this.accepted.add(lease)
     this.owned(lease, volunteer)
-    if (update.size > 0) must('J1', this.journalled.get(lease) === 1, `${lease} is acknowledged and not in the journal`)
+    if (this.leases.get(lease)?.kind === 'gradient') {
+      must('J1', this.journalled.has(lease), `${lease} is acknowledged and not in the journal`)
+      this.bounds.accepted(lease)
+    }
     this.show(lease, verdict.version)
     if (verdict.start !== undefined) this.started(verdict.start, volunteer)
-    if (verdict.lease !== undefined) this.granted(verdict.lease, volunteer)
   }
 
   gaveBack(lease: string, volunteer: string): void {
@@ -164,15 +150,23 @@ export class Checker {
 
   downloaded(run: string, version: number, bytes: Uint8Array): void {
     const expected = this.shadow(run).versions[version]
-    must('V1', expected !== undefined && equal(bytes, expected), `run ${run}: version ${version} is other bytes now`)
+    const right = expected?.length === bytes.length && bytes.every((value, i) => value === expected[i])
+    must('V1', right, `run ${run}: version ${version} is other bytes now`)
+  }
+
+  /** A model was fetched, and `fixed` is what it names beside itself. */
+  fetched(model: ModelBlob, fixed: Uint8Array | null): void {
+    const expected = 4 * (model.fixed?.layout.size ?? 0)
+    must('model', (fixed?.length ?? 0) === expected, `a model's fixed parameters are ${fixed?.length} bytes`)
   }
 
   /** The coordinator was started anew and has read its journal. */
   recovered(runs: Runs, disk: Disk): void {
+    this.bounds.reset()
     must('J2', runs.list().length === this.shadows.size, `${runs.list().length} of ${this.shadows.size} runs came back`)
     for (const run of runs.list()) {
       this.sameBits(run)
-      if (run.spec.journal === 'everything') this.freshFold(run, disk)
+      if (run.spec.journal === 'everything') freshFold(run, disk)
     }
   }
 
@@ -192,30 +186,29 @@ export class Checker {
 
   // ---- after every step -----------------------------------------------------------------------------------------
 
-  step(runs: Runs): void {
+  step(runs: Runs, now: number): void {
     const holds = new Map<string, number>()
     for (const run of runs.list()) {
       const { leases } = run.inspect()
       for (const { volunteer } of leases) holds.set(volunteer, (holds.get(volunteer) ?? 0) + 1)
       this.checkEpochs(run, leases)
       this.checkVersions(run, leases)
+      this.bounds.look(run, now)
     }
     for (const [volunteer, held] of holds) must('L6', held <= LEASES_PER_VOLUNTEER, `${volunteer} holds ${held} leases`)
   }
 
   /** Free, out and done tile every open epoch; what is accepted is what is done. */
   private checkEpochs(run: Run, leases: readonly HeldLease[]): void {
-    const { epochs, counts } = run.history
+    const { epochs, counts, stage } = run.history
     const shadow = this.shadow(run.id)
     const open = epochs.inspect()
     let done = epochs.current * epochs.examples
-    const out = leases.flatMap((lease) => (lease.kind === 'gradient' ? lease.stretches : []))
-    for (const stretch of out) {
-      must(
-        'E1',
-        open.some(({ epoch }) => epoch === stretch.epoch),
-        `epoch ${stretch.epoch} is out and not open`,
-      )
+    const out = this.outOf(run, leases)
+    for (const { epoch } of out) {
+      must('E1', epoch >= epochs.current && epoch < epochs.current + open.length, `epoch ${epoch} is out and not open`)
+      const ahead = epoch > epochs.current && stage.plan.strategy.name !== 'downpour'
+      must('E3', !ahead, `epoch ${epoch} is out before ${epochs.current} is summed`)
     }
     open.forEach((at, i) => {
       must('E3', at.epoch === epochs.current + i, `epoch ${at.epoch} is open, ${epochs.current} the oldest`)
@@ -223,30 +216,38 @@ export class Checker {
       owned.sort((a, b) => a.from - b.from)
       let next = 0
       for (const { from, to } of owned) {
-        must(
-          'E1',
-          from === next,
-          `epoch ${at.epoch} of ${run.id}: positions ${Math.min(next, from)}..${Math.max(next, from)} are ${from < next ? 'twice' : 'nowhere'}`,
-        )
+        must('E1', from === next, () => {
+          const where = `${Math.min(next, from)}..${Math.max(next, from)}`
+          return `epoch ${at.epoch} of ${run.id}: positions ${where} are ${from < next ? 'twice' : 'nowhere'}`
+        })
         next = to
       }
       must('E1', next === epochs.examples, `epoch ${at.epoch} of ${run.id}: positions from ${next} on are nowhere`)
       done += at.done.reduce((sum, { from, to }) => sum + to - from, 0)
     })
-    must(
-      'E1',
-      counts.examples === done && shadow.examples === done,
-      `${counts.examples} examples accepted, ${shadow.examples} journalled, ${done} done`,
-    )
-    for (const [epoch, seen] of shadow.counted) {
-      if (epoch >= epochs.current) continue
-      must(
-        'E1',
-        seen.every((times) => times === 1),
-        `epoch ${epoch} is complete and lacks examples`,
-      )
-      shadow.counted.delete(epoch)
+    const { examples, positions } = shadow
+    must('E1', counts.examples === examples, `${counts.examples} examples accepted, ${examples} journalled`)
+    must('E1', positions === done, `${positions} positions journalled, ${done} done`)
+    shadow.complete(epochs.current)
+  }
+
+  /** The stage's stretches that are out, each once: several may hold one where backups are given. */
+  private outOf({ history: { stage } }: Run, leases: readonly HeldLease[]): Stretch[] {
+    const { strategy } = stage.plan
+    const backups = strategy.name === 'sandblaster' && strategy.backups
+    const holders = new Map<string, string[]>()
+    const out: Stretch[] = []
+    for (const lease of leases) {
+      if (lease.kind !== 'gradient' || lease.stage !== stage.index) continue
+      const key = JSON.stringify(lease.stretches)
+      const before = holders.get(key) ?? []
+      holders.set(key, [...before, lease.volunteer])
+      if (before.length === 0) out.push(...lease.stretches)
+      else must('E1', backups, `${lease.id} is out with ${before.join(', ')} already`)
+      must('backup', !before.includes(lease.volunteer), `${lease.volunteer} is its own backup`)
+      must('backup', before.length < HOLDERS_MAX, `${lease.id} is out ${before.length + 1} times`)
     }
+    return out
   }
 
   private checkVersions(run: Run, leases: readonly HeldLease[]): void {
@@ -267,52 +268,16 @@ export class Checker {
     same('J2', run.history, this.shadow(run.id).history, `run ${run.id}`)
   }
 
-  private freshFold(run: Run, disk: Disk): void {
-    const fresh = new History(run.spec, emptyDataset(run.spec.dataset))
-    for (const entry of disk.read(run.id, 0)) fresh.fold(entry)
-    same('J2', run.history, fresh, `run ${run.id} against a fold from entry 0`)
-  }
-
-  /** All is done: every planned example counted, nothing is out, and the journal says the same. */
+  /** All is done. */
   ended(runs: Runs, disk: Disk): void {
     for (const run of runs.list()) {
-      this.sameBits(run)
-      if (run.spec.journal === 'everything') this.freshFold(run, disk)
-      const { counts, epochs } = run.history
-      if (run.trained && run.spec.strategy.name === 'synchronous') this.asAlone(run)
-      if (run.trained) must('E1', counts.examples === epochs.examples * epochs.planned, `${counts.examples} examples`)
-      const tested = run.history.series.test.at(-1)
-      if (run.history.parameters.version > 0 && run.state === 'finished') {
-        must(
-          'tested',
-          tested?.version === run.history.parameters.version,
-          `run ${run.id} ended with its model not tested`,
-        )
+      const truth: Truth = {
+        lossSumOf: (lease) => this.losses.get(lease),
+        hopeless: this.hopeless.has(run.id),
+        withoutOutcomes: this.withoutOutcomes.has(run.id),
       }
-      const { examples } = emptyDataset(run.spec.dataset).test
-      const accuracy = Math.ceil(examples / 2) / examples
-      for (const { loss } of run.history.series.train)
-        must('T2', Math.abs(loss) < LOSS_MAX, `a loss of ${loss} was believed`)
-      for (const point of run.history.series.test) {
-        const right = point.accuracy === accuracy && point.loss === 1
-        must(
-          'evaluation',
-          right,
-          `${run.id}: test of version ${point.version} is ${JSON.stringify(point)}, not ${accuracy}`,
-        )
-      }
+      checkEnding(run, this.shadow(run.id), truth, disk)
     }
-  }
-
-  private asAlone(run: Run): void {
-    const alone = trainedAlone(run.spec).parameters.snapshot()
-    run.history.parameters.snapshot().forEach((value, i) => {
-      must(
-        'Y1',
-        Object.is(value, alone[i]),
-        `${run.id}: parameter ${i} is ${value}, one volunteer alone has ${alone[i]}`,
-      )
-    })
   }
 
   // ---- a refused update changes nothing -------------------------------------------------------------------------
@@ -323,26 +288,16 @@ export class Checker {
       const { leases, settling } = run.inspect()
       const others = leases.filter(({ id, volunteer: owner }) => id !== lease || owner !== volunteer)
       const own = leases.find(({ id, volunteer: owner }) => id === lease && owner === volunteer)
-      // The refused lease's own positions may become free: they are counted as free before.
-      const ownStretches = own === undefined || own.kind !== 'gradient' ? [] : own.stretches
-      const { epochs, counts, parameters } = run.history
+      const { epochs, counts, parameters, stage } = run.history
+      // The refused lease's own positions may become free, where no other has them: they are counted as free before.
+      const alone = own?.kind === 'gradient' && own.stage === stage.index && !others.some((other) => copies(other, own))
+      const ownStretches = alone ? own.stretches : []
       const open = epochs.inspect().map(({ epoch, free, done }) => {
-        const freeSize = [...free, ...ownStretches.filter((stretch) => stretch.epoch === epoch)].reduce(
-          (sum, { from, to }) => sum + to - from,
-          0,
-        )
-        return [epoch, freeSize, done]
+        const all = [...free, ...ownStretches.filter((stretch) => stretch.epoch === epoch)]
+        return [epoch, all.reduce((sum, { from, to }) => sum + to - from, 0), done]
       })
-      return [
-        run.id,
-        others,
-        [...settling].filter((id) => id !== lease),
-        epochs.current,
-        open,
-        counts,
-        parameters.version,
-        [...parameters.snapshot()],
-      ]
+      const waiting = [...settling].filter((id) => id !== lease)
+      return [run.id, others, waiting, epochs.current, open, counts, parameters.version, [...parameters.snapshot()]]
     })
     return JSON.stringify([disk.length, held])
   }
@@ -351,10 +306,8 @@ export class Checker {
     if (before === after) return
     let at = 0
     while (before[at] === after[at]) at++
-    throw new Violation(
-      'T1',
-      `an update refused as ${code} changed …${before.slice(at - 60, at + 60)}… to …${after.slice(at - 60, at + 60)}…`,
-    )
+    const [was, is] = [before, after].map((text) => text.slice(Math.max(0, at - 60), at + 60))
+    throw new Violation('T1', `an update refused as ${code} changed …${was}… to …${is}…`)
   }
 
   private shadow(run: string): Shadow {
@@ -364,46 +317,10 @@ export class Checker {
   }
 }
 
-function must(rule: string, holds: boolean, message: string): void {
-  if (!holds) throw new Violation(rule, message)
-}
+const copies = (other: HeldLease, { stage, stretches: [{ epoch, from }] }: HeldLease): boolean =>
+  begins(other, stage, epoch, from)
 
-function same(rule: string, history: History, expected: History, what: string): void {
-  const [a, b] = [history.parameters, expected.parameters]
-  must(rule, a.version === b.version, `${what} is at version ${a.version}, the journal says ${b.version}`)
-  const others = new Map(b.checkpoint().map((vector) => [`${vector.name}/${vector.range}`, vector.values]))
-  for (const { name, range, values } of a.checkpoint()) {
-    const other = others.get(`${name}/${range}`)!
-    for (let i = 0; i < values.length; i++) {
-      must(
-        rule,
-        Object.is(values[i], other[i]),
-        `${what}, version ${a.version}: ${name}[${i}] is ${values[i]}, the journal says ${other[i]}`,
-      )
-    }
-  }
-  const [left, right] = [told(history), told(expected)]
-  for (const key of Object.keys(left)) {
-    must(rule, left[key] === right[key], `${what}: ${key} is ${left[key]}, the journal says ${right[key]}`)
-  }
-}
-
-/** What beside the vectors must be the same. An epoch that is open and untouched is the same as one not yet opened. */
-function told({ counts, epochs, strategy, series }: History): Record<string, string> {
-  const { complete, done } = epochs.toJSON()
-  while (done.length > 0 && done.at(-1)!.length === 0) done.pop()
-  return {
-    counts: JSON.stringify(counts),
-    epochs: JSON.stringify({ complete, done }),
-    strategy: JSON.stringify(strategy),
-    series: JSON.stringify(series),
-  }
-}
-
-function parametersOf(history: History): Uint8Array {
-  return encodeVector(codecs[history.spec.codec.down], history.parameters.snapshot())
-}
-
-function equal(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((value, i) => value === b[i])
+/** It is the stage's work on the examples that begin there. */
+function begins({ kind, stage, stretches: [first] }: HeldLease, ofStage: number, epoch: number, from: number): boolean {
+  return kind === 'gradient' && stage === ofStage && first.epoch === epoch && first.from === from
 }

@@ -1,7 +1,7 @@
 /** What a seed stands for: the runs, the crowd and the misfortunes, all drawn before anything happens. */
-import { CODECS, parseRunSpec, type RunSpec } from '../../shared/run-spec.ts'
+import type { RunSpec } from '../../shared/run-spec.ts'
 import { Draws } from './draws.ts'
-import { SHARD_EXAMPLES } from './examples.ts'
+import { drawSpec } from './specs.ts'
 
 /** What a volunteer may do wrong, on purpose or because it is broken. */
 export const VICES = [
@@ -19,6 +19,8 @@ export const VICES = [
   'silent',
   'squat',
   'loss',
+  'lie',
+  'null',
   'time',
   'idle',
 ] as const
@@ -43,6 +45,8 @@ export interface Nature {
   readonly prefetches: boolean
   /** Announces before it sends. */
   readonly announces: boolean
+  /** Of a test it sends every example's outcome. */
+  readonly tellsOutcomes: boolean
   readonly vice: Vice | null
   readonly viceChance: number
   /** The run it wants, by its place; null: any. */
@@ -82,7 +86,7 @@ export function scenario(seed: number): Scenario {
     ...Array.from({ length: draws.pick([1, 1, 2]) }, (_, i) => steadfast(draws, `steady-${i}`, false)),
     steadfast(draws, 'own', true),
     ...Array.from({ length: strangers }, (_, i) => stranger(draws, `tab-${i}`, calmAtMs, runs)),
-    ...(draws.chance(0.15) ? [{ ...stranger(draws, 'own-2', calmAtMs, runs), trusted: true, vice: null }] : []),
+    ...(draws.chance(0.3) ? [{ ...stranger(draws, 'own-2', calmAtMs, runs), trusted: true, vice: null }] : []),
   ]
   const misfortunes = Array.from({ length: draws.whole(0, 10) }, () => ({
     atMs: draws.between(0, calmAtMs),
@@ -107,41 +111,6 @@ export function scenario(seed: number): Scenario {
   return { specs, crowd, misfortunes, calmAtMs }
 }
 
-function drawSpec(draws: Draws, index: number): RunSpec {
-  const downpour = draws.chance(0.6)
-  const batchSize = draws.whole(1, 12)
-  const pushEvery = draws.whole(1, 4)
-  const rule = draws.pick(['sgd', 'momentum', 'adagrad', 'adam'] as const)
-  const parsed = parseRunSpec({
-    name: `simulated ${index}`,
-    // More test examples than one lease of an evaluation holds, sometimes.
-    dataset: { name: 'mnist', train: draws.whole(20, 20 * SHARD_EXAMPLES), test: draws.pick([10, 100, 2501, 7000]) },
-    model: draws.chance(0.5) ? { template: 'softmax' } : { template: 'mlp', hidden: [4] },
-    strategy: downpour
-      ? {
-          name: 'downpour',
-          batchSize,
-          pushEvery,
-          ...(draws.chance(0.4) ? { fetchEvery: pushEvery * draws.whole(1, 4) } : {}),
-          localRate: draws.pick([null, 0, 0.01]),
-          warmStart: draws.pick([0, 0, 1, 3, 8]),
-          maxStaleness: draws.pick([0, 1, 3, 10, 64]),
-        }
-      : { name: 'synchronous', batchSize: batchSize * draws.whole(1, 6), portionSize: draws.whole(1, batchSize) },
-    updateRule: { name: rule, rate: draws.magnitude(0.001, 0.05) },
-    schedule: { shape: draws.pick(['constant', 'linear', 'cosine']), final: draws.pick([0, 0.1, 1]) },
-    codec: { up: draws.pick(CODECS), down: draws.pick(['f32', 'f16']) },
-    stop: { epochs: draws.whole(1, 4), ...(draws.chance(0.15) ? { accuracy: 0.4 } : {}) },
-    evaluateEveryEpochs: draws.pick([0, 0.25, 1, 1.5]),
-    leaseSeconds: draws.magnitude(0.05, 15),
-    checkpointEvery: draws.whole(1, 12),
-    journal: draws.pick(['everything', 'since-checkpoint']),
-    seed: draws.whole(0, 1000),
-  })
-  if (!parsed.ok) throw new Error(`invariant: a drawn spec is bad: ${JSON.stringify(parsed.problems)}`)
-  return parsed.spec
-}
-
 /** Somebody who is there, slow perhaps, and does its work: with one of these a run must come to its end. */
 function steadfast(draws: Draws, name: string, trusted: boolean): Nature {
   return {
@@ -158,6 +127,7 @@ function steadfast(draws: Draws, name: string, trusted: boolean): Nature {
     stalls: 0,
     prefetches: draws.chance(0.7),
     announces: draws.chance(0.3),
+    tellsOutcomes: draws.chance(0.8),
     vice: null,
     viceChance: 0,
     wants: null,
@@ -180,6 +150,7 @@ function stranger(draws: Draws, name: string, calmAtMs: number, runs: number): N
     stalls: draws.pick([0, 0, 0.1, 0.5]),
     prefetches: draws.chance(0.7),
     announces: draws.chance(0.3),
+    tellsOutcomes: draws.chance(0.8),
     vice: wicked ? draws.pick(VICES) : null,
     viceChance: wicked ? draws.pick([0.1, 0.5, 1]) : 0,
     wants: draws.chance(0.2) ? draws.whole(0, runs - 1) : null,

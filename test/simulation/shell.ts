@@ -6,7 +6,10 @@ import { createHash } from 'node:crypto'
 import { type Entry, StorageError } from '../../coordinator/journal/journal.ts'
 import type { Introduction } from '../../coordinator/run/roster.ts'
 import { Runs } from '../../coordinator/run/runs.ts'
+import { codecs, decodeVector } from '../../shared/codec.ts'
+import type { ModelBlob } from '../../shared/models.ts'
 import {
+  type Lease,
   type LeaseReply,
   type Refusal,
   refuse,
@@ -20,6 +23,7 @@ import type { Checker } from './checker.ts'
 import { Disk, type KillAt } from './disk.ts'
 import type { Draws } from './draws.ts'
 import { emptyDataset } from './examples.ts'
+import type { Model, Outcome } from './honest.ts'
 
 const TICK_MS = 1_000
 const PARK_MS = 8_000
@@ -228,10 +232,9 @@ export class Shell {
 
   private leased(volunteer: string, reply: LeaseReply | Refusal): LeaseReply | Refusal {
     if ('lease' in reply) {
-      this.checker.granted(reply.lease, volunteer)
-      const held = this.runs!.get(reply.lease.run)!
-        .inspect()
-        .leases.find(({ id }) => id === reply.lease.id)!
+      const run = this.runs!.get(reply.lease.run)!
+      this.checker.granted(run, reply.lease, volunteer, this.agenda.now)
+      const held = run.inspect().leases.find(({ id }) => id === reply.lease.id)!
       this.note(`${volunteer} is granted ${held.kind} ${held.id}: ${JSON.stringify(held.stretches)}`)
     }
     return reply
@@ -242,6 +245,22 @@ export class Shell {
     if (!('ok' in start)) this.checker.started(start, volunteer)
     this.note(`${volunteer} starts ${lease}: ${'ok' in start ? start.code : `version ${start.version}`}`)
     return start
+  }
+
+  /** A model, with what it names beside itself. */
+  model(hash: string): ModelBlob | null {
+    const bytes = this.runs!.blob(hash)
+    if (bytes === null) return null
+    const model = JSON.parse(new TextDecoder().decode(bytes)) as ModelBlob
+    this.checker.fetched(model, model.fixed === null ? null : this.runs!.blob(model.fixed.hash))
+    return model
+  }
+
+  /** What an honest volunteer found, before it is asked whether it is one. */
+  computed(lease: Lease, outcome: Outcome, { layout, objective }: Model, trusted: boolean): void {
+    if (lease.kind === 'evaluate') return this.checker.tested(lease.run, objective, outcome)
+    const vector = decodeVector(codecs[lease.codec], outcome.payload, layout.size)
+    this.checker.computed(lease, outcome, Math.hypot(...vector), trusted)
   }
 
   download(run: string, version: number): Uint8Array | null {
@@ -288,8 +307,12 @@ export class Shell {
         ? `${verdict.verdict}${'version' in verdict ? ` at version ${verdict.version}` : ''}`
         : verdict.code
       this.note(`${volunteer} updates ${update.lease} (version ${update.version}): ${said}`)
-      if (verdict.ok) this.checker.answered(update, verdict, volunteer)
-      else this.refused(runs, volunteer, update, verdict, verdict.code.startsWith('storage') ? null : before)
+      const run = runs.get(update.lease.split('.')[0])
+      if (run !== undefined) this.checker.answered(run, update, verdict, volunteer)
+      if (verdict.ok && 'lease' in verdict && verdict.lease !== undefined)
+        this.leased(volunteer, { ok: true, lease: verdict.lease })
+      if (!verdict.ok)
+        this.refused(runs, volunteer, update, verdict, verdict.code.startsWith('storage') ? null : before)
       answer(verdict)
     })
   }

@@ -6,15 +6,13 @@
 import { StorageError } from '../../coordinator/journal/journal.ts'
 import type { HeldLease } from '../../coordinator/run/leases.ts'
 import type { RunState } from '../../shared/api.ts'
-import type { Layout } from '../../shared/layout.ts'
-import { buildModel } from '../../shared/models.ts'
 import { Agenda } from './agenda.ts'
-import { Checker, Violation } from './checker.ts'
+import { Checker } from './checker.ts'
 import { Killed } from './disk.ts'
 import { Draws } from './draws.ts'
-import { emptyDataset } from './examples.ts'
 import { type Misfortune, type Scenario, scenario } from './scenario.ts'
 import { type Figures, Shell } from './shell.ts'
+import { Violation } from './violation.ts'
 import { Volunteer } from './volunteer.ts'
 
 /** In the calm a run gets on: an update is accepted, or its evaluation ends, within so long. */
@@ -51,7 +49,6 @@ class Simulation {
   private readonly checker = new Checker()
   private readonly shell: Shell
   private readonly events: string[] = []
-  private readonly layouts: Layout[]
   private created = 0
   private progressAt = EPOCH_MS
   private readonly figures: Figures = {
@@ -77,14 +74,10 @@ class Simulation {
       log?.(event)
     }
     this.shell = new Shell(this.agenda, this.checker, this.draws, this.figures, note)
-    this.layouts = story.specs.map(({ spec }) => {
-      return buildModel(spec.model, emptyDataset(spec.dataset), null).layout
-    })
     const surroundings = {
       agenda: this.agenda,
       shell: this.shell,
       draws: this.draws,
-      layoutOf: (run: string) => this.layouts[Number(run.slice(1))],
       othersLease: (volunteer: string) => this.othersLease(volunteer),
       runId: (place: number) => `r${place}`,
     }
@@ -127,7 +120,7 @@ class Simulation {
     const { runs } = shell
     figures.diskFull = shell.disk.refusedWrites
     if (runs === null) return false
-    checker.step(runs)
+    checker.step(runs, agenda.now)
     const calmAt = EPOCH_MS + story.calmAtMs
     if (figures.accepted + figures.evaluated > before || agenda.now < calmAt) this.progressAt = agenda.now
     const all = runs.list()

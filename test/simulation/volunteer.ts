@@ -3,15 +3,14 @@
  * or with a vice.
  */
 import type { HeldLease } from '../../coordinator/run/leases.ts'
-import { codecs, encodeVector } from '../../shared/codec.ts'
-import type { Layout } from '../../shared/layout.ts'
+import type { ModelBlob } from '../../shared/models.ts'
 import type { Lease, Refusal, Start, UpdateRequest, Verdict } from '../../shared/protocol.ts'
 import type { Agenda } from './agenda.ts'
 import type { Draws } from './draws.ts'
-import { SHARD_EXAMPLES } from './examples.ts'
-import { gradient } from './gradient.ts'
+import { evaluated, lengthOf, taken, trained } from './honest.ts'
 import type { Nature, Vice } from './scenario.ts'
 import type { Shell } from './shell.ts'
+import { falsified, type Message, theirs } from './vices.ts'
 
 const TIMEOUT_MS = 20_000
 /** A tab that vanished without a word is noticed after so long (Socket.IO's ping). */
@@ -22,7 +21,6 @@ export interface Surroundings {
   readonly agenda: Agenda
   readonly shell: Shell
   readonly draws: Draws
-  readonly layoutOf: (run: string) => Layout
   /** A lease of somebody else, for those who take what is not theirs. */
   readonly othersLease: (volunteer: string) => HeldLease | null
   readonly runId: (place: number) => string
@@ -39,7 +37,9 @@ export class Volunteer {
   private ahead: Lease | null = null
   /** The parameters it fetched last. */
   private fetched: { run: string; version: number; bytes: Uint8Array } | null = null
-  private lastUpdate: { update: UpdateRequest; payload: Uint8Array } | null = null
+  /** By hash: what is kept however often the tab is closed. */
+  private readonly models = new Map<string, ModelBlob>()
+  private lastUpdate: Message | null = null
 
   constructor(nature: Nature, surroundings: Surroundings) {
     this.nature = nature
@@ -162,7 +162,8 @@ export class Volunteer {
   private start(lease: Lease): void {
     const { shell } = this.surroundings
     if (this.vicious() === 'unstarted') {
-      return this.send(lease, this.honest(lease, { lease: lease.id, version: 0 }, 1), new Uint8Array(8))
+      const counts = { minibatches: 1, examples: lengthOf(lease), lossSum: 1, correct: 0, computeMs: 1 }
+      return this.send(lease, { lease: lease.id, version: 0, ...counts, size: 8 }, new Uint8Array(8))
     }
     this.request<Start | Refusal>(
       (answer) => answer(shell.start(this.nature.name, lease.id)),
@@ -172,32 +173,50 @@ export class Volunteer {
   }
 
   private begin(lease: Lease, start: Start): void {
-    const { draws, shell, agenda } = this.surroundings
-    const { nature } = this
-    if (draws.chance(nature.vanishes / 3)) return this.vanish()
+    const { draws, shell } = this.surroundings
+    if (draws.chance(this.nature.vanishes / 3)) return this.vanish()
     this.work()
-    if (lease.kind === 'evaluate') return this.compute(lease, start, null)
-    const { fetched } = this
-    if (fetched?.run === lease.run && fetched.version === start.version)
-      return this.compute(lease, start, fetched.bytes)
-    this.request<Uint8Array | null>(
-      (answer) => answer(shell.download(lease.run, start.version)),
-      (bytes) => {
-        if (bytes !== null) {
-          this.fetched = { run: lease.run, version: start.version, bytes }
-          return this.compute(lease, start, bytes)
-        }
-        agenda.after(this.latency(), () => shell.open(nature.name, this.token) && shell.giveBack(nature.name, lease.id))
-        this.drop(lease)
+    const model = this.models.get(lease.model)
+    if (model !== undefined) return this.fetch(lease, start, model)
+    this.request<ModelBlob | null>(
+      (answer) => answer(shell.model(lease.model)),
+      (found) => {
+        if (found === null) return this.giveUp(lease)
+        this.models.set(lease.model, found)
+        this.fetch(lease, start, found)
       },
       () => this.begin(lease, start),
     )
   }
 
-  private compute(lease: Lease, start: Start, bytes: Uint8Array | null): void {
+  private fetch(lease: Lease, start: Start, model: ModelBlob): void {
+    const { shell } = this.surroundings
+    const { fetched } = this
+    if (fetched?.run === lease.run && fetched.version === start.version)
+      return this.compute(lease, start, model, fetched.bytes)
+    this.request<Uint8Array | null>(
+      (answer) => answer(shell.download(lease.run, start.version)),
+      (bytes) => {
+        if (bytes === null) return this.giveUp(lease)
+        this.fetched = { run: lease.run, version: start.version, bytes }
+        this.compute(lease, start, model, bytes)
+      },
+      () => this.fetch(lease, start, model),
+    )
+  }
+
+  /** What it needs is not there any more. */
+  private giveUp(lease: Lease): void {
+    const { agenda, shell } = this.surroundings
+    const { name } = this.nature
+    agenda.after(this.latency(), () => shell.open(name, this.token) && shell.giveBack(name, lease.id))
+    this.drop(lease)
+  }
+
+  private compute(lease: Lease, start: Start, model: ModelBlob, bytes: Uint8Array): void {
     const { draws, shell } = this.surroundings
     const { nature } = this
-    const examples = lengthOf(lease)
+    const examples = taken(lease).length
     const batches = Math.ceil(examples / lease.batchSize)
     const perBatchMs = (1000 * Math.min(examples, lease.batchSize)) / nature.examplesPerSecond
     const minibatches = Math.min(batches, Math.max(1, Math.ceil(lease.budgetMs / perBatchMs)))
@@ -208,34 +227,15 @@ export class Volunteer {
         shell.open(nature.name, this.token) && shell.giveBack(nature.name, lease.id)
         return this.drop(lease)
       }
-      const update = { ...this.honest(lease, start, minibatches), computeMs: tookMs }
-      const payload = bytes === null ? new Uint8Array() : this.gradient(lease, bytes, minibatches)
-      this.misbehave(lease, { ...update, size: payload.length }, payload)
+      const gradient = lease.kind === 'gradient'
+      const { payload, ...found } = gradient
+        ? trained(lease, model, bytes, minibatches)
+        : evaluated(lease, model, bytes, start.version, nature.tellsOutcomes)
+      shell.computed(lease, { payload, ...found }, model, nature.trusted)
+      const rest = { minibatches: gradient ? minibatches : 0, computeMs: tookMs, size: payload.length }
+      const update = { lease: lease.id, version: start.version, ...found, ...rest }
+      this.misbehave(lease, { update, payload }, model.layout.size)
     })
-  }
-
-  private honest(lease: Lease, { version }: Pick<Start, 'lease' | 'version'>, done: number): UpdateRequest {
-    const examples = lease.kind === 'evaluate' ? lengthOf(lease) : Math.min(lengthOf(lease), done * lease.batchSize)
-    return {
-      lease: lease.id,
-      version,
-      minibatches: lease.kind === 'evaluate' ? 0 : done,
-      examples,
-      lossSum: examples,
-      // Those with an even number are right.
-      correct: lease.kind === 'evaluate' ? lease.segments.reduce((sum, segment) => sum + evenOnes(segment), 0) : 0,
-      computeMs: 1,
-      size: 8,
-    }
-  }
-
-  private gradient(
-    { run, seed, segments, codec, parametersCodec }: Lease,
-    bytes: Uint8Array,
-    minibatches: number,
-  ): Uint8Array {
-    const { size } = this.surroundings.layoutOf(run)
-    return gradient({ seed, segments, codec, parametersCodec, bytes, size, minibatches })
   }
 
   // ---- its vices ------------------------------------------------------------------------------------------------
@@ -245,31 +245,15 @@ export class Volunteer {
     return vice !== null && this.surroundings.draws.chance(viceChance) ? vice : null
   }
 
-  private misbehave(lease: Lease, update: UpdateRequest, payload: Uint8Array): void {
-    const { draws, othersLease } = this.surroundings
-    const { size } = this.surroundings.layoutOf(lease.run)
-    const vector = (value: number) => encodeVector(codecs[lease.codec], new Float32Array(size).fill(value))
-    switch (this.vicious()) {
-      case 'nan':
-        return this.send(lease, update, vector(draws.pick([Number.NaN, Number.POSITIVE_INFINITY])))
-      case 'huge':
-        return this.send(lease, update, vector(draws.pick([1e5, 3e4, 1e30])))
-      case 'short':
-        return this.send(lease, update, payload.subarray(0, draws.whole(0, payload.length - 1)))
-      case 'long':
-        return this.send(lease, update, new Uint8Array(payload.length + draws.whole(1, 100)))
-      case 'size':
-        return this.send(lease, { ...update, size: draws.whole(0, 1000) + payload.length + 1 }, payload)
-      case 'count':
-        return this.send(lease, { ...update, ...this.impossible(update) }, payload)
-      case 'correct':
-        return this.send(lease, { ...update, correct: update.examples + 1 }, payload)
-      case 'version':
-        return this.send(lease, { ...update, version: Math.max(0, update.version + draws.pick([-1, 1, 5])) }, payload)
+  private misbehave(lease: Lease, message: Message, size: number): void {
+    const { draws, othersLease, shell } = this.surroundings
+    const vice = this.vicious()
+    const { update, payload } = falsified(vice, message, lease, size, draws)
+    switch (vice) {
       case 'foreign': {
         const other = othersLease(this.nature.name)
         if (other === null) break
-        if (draws.chance(0.3)) this.surroundings.shell.giveBack(this.nature.name, other.id)
+        if (draws.chance(0.3)) shell.giveBack(this.nature.name, other.id)
         return this.send(lease, theirs(update, other), payload)
       }
       case 'replay':
@@ -279,23 +263,8 @@ export class Volunteer {
         return this.later(600_000, () => this.drop(lease))
       case 'squat':
         return this.squat(lease, update)
-      case 'loss':
-        return this.send(lease, { ...update, lossSum: draws.pick([1.7e308, -1.7e308, 1e300]) }, payload)
-      case 'time':
-        return this.send(lease, { ...update, computeMs: draws.pick([0, 1e12, 1e300]) }, payload)
     }
     this.send(lease, update, payload)
-  }
-
-  private impossible({ examples, minibatches }: UpdateRequest): Partial<UpdateRequest> {
-    return this.surroundings.draws.pick([
-      { examples: examples + 1 },
-      { examples: Math.max(0, examples - 1) },
-      { minibatches: 0 },
-      { minibatches: 0, examples: 0 },
-      { minibatches: minibatches + 1_000_000, examples: 64_000_000 },
-      { minibatches: minibatches + 1 },
-    ])
   }
 
   /** Announces for ever and never sends. */
@@ -366,21 +335,4 @@ export class Volunteer {
     if (next === 'retry') return this.later(retryAfterMs ?? 1_000, () => this.send(lease, update, payload))
     this.drop(lease)
   }
-}
-
-/** An update to somebody else's lease in which everything is right. */
-function theirs(update: UpdateRequest, lease: HeldLease): UpdateRequest {
-  const version = lease.state === 'started' ? lease.binding.version : update.version
-  const { id, examples, batchSize } = lease
-  return { ...update, lease: id, version, examples, minibatches: Math.ceil(examples / batchSize), correct: 0 }
-}
-
-function lengthOf({ segments }: Lease): number {
-  return segments.reduce((sum, { from, to }) => sum + to - from, 0)
-}
-
-function evenOnes({ shardIndex, from, to }: Lease['segments'][number]): number {
-  let even = 0
-  for (let i = from; i < to; i++) if ((shardIndex * SHARD_EXAMPLES + i) % 2 === 0) even++
-  return even
 }

@@ -16,6 +16,8 @@ import {
 interface Case {
   name: string
   model: ModelDescription
+  /** In no template: left away where a step takes seconds. */
+  rare?: boolean
 }
 
 export type Contrastive = Extract<Objective, { kind: 'contrastive' }>
@@ -49,15 +51,14 @@ export const lenet = (squash: string, inputShape: number[]): ModelDescription =>
     inputShape,
   )
 
-const ACTIVATIONS = [
-  ...['relu', 'relu6', 'elu', 'selu', 'tanh', 'sigmoid', 'hardSigmoid', 'softplus', 'softsign', 'swish'],
-]
+const RARE = ['relu6', 'selu', 'hardSigmoid', 'softplus', 'softsign', 'swish']
 
 export const cases: readonly Case[] = [
   { name: 'softmax', model: mlp([], '', [6, 6, 1]) },
   { name: 'mlp', model: mlp([33, 17], 'relu', [6, 6, 1]) },
   { name: 'lenet', model: lenet('relu', [14, 13, 2]) },
-  ...ACTIVATIONS.map((name) => ({
+  ...['relu', 'elu', 'tanh', 'sigmoid', ...RARE].map((name) => ({
+    rare: RARE.includes(name),
     name: `${name} in Dense and Conv2D layers and of its own`,
     model: classifier([conv2d('a', 3, 2, name), activation('b', name), flatten(), dense('c', 7, name)], [9, 8, 2]),
   })),
@@ -143,10 +144,15 @@ export const cases: readonly Case[] = [
     { steps: 3, persistent: false, below: true },
     { steps: 1, persistent: true, below: true },
     { steps: 2, persistent: true },
-  ].flatMap(({ below = false, ...how }) =>
+    { steps: 3, persistent: false, below: true, samples: true },
+    { steps: 2, persistent: true, samples: true },
+  ].flatMap(({ below = false, samples = false, ...how }) =>
     (['sigmoid', 'gaussian'] as const).map((hidden) => ({
-      name: `${how.persistent ? 'PCD' : 'CD'}-${how.steps}, ${hidden} units${below ? ', a fixed layer below' : ''}`,
-      model: rbm(9, { kind: 'contrastive', ...how, hidden }, below),
+      name: [
+        `${how.persistent ? 'PCD' : 'CD'}-${how.steps}, ${hidden} units`,
+        ...[...(samples ? ['sampled visible ones'] : []), ...(below ? ['a fixed layer below'] : [])],
+      ].join(', '),
+      model: rbm(9, { kind: 'contrastive', ...how, visible: samples ? 'samples' : 'probabilities', hidden }, below),
     })),
   ),
 ]

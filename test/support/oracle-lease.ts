@@ -31,6 +31,7 @@ interface Oracle {
 
 const RATE = 0.2
 
+/** @throws NearKink */
 export async function compare(
   engine: Engine,
   model: ModelDescription,
@@ -76,11 +77,16 @@ export async function compare(
   }
 }
 
-/** @throws Error where float32 may rightly disagree. */
+/** Float32 and float64 may rightly disagree here: take another seed. */
+export class NearKink extends Error {
+  override readonly name = 'NearKink'
+}
+
+/** @throws NearKink */
 function networkOracle(model: ModelDescription): Oracle {
   const of = (replica: Float64Array, { inputs, labels, count }: Minibatch, keys: Uint32Array | null) => {
     const verdict = judge(model, replica, inputs, labels, count, keys)
-    if (verdict.margin < 1e-5) throw new Error(`too near a kink (${verdict.margin}): take another seed`)
+    if (verdict.margin < 1e-6) throw new NearKink(`a rectifier or a pool is within ${verdict.margin} of its kink`)
     return verdict
   }
   return {
@@ -91,10 +97,10 @@ function networkOracle(model: ModelDescription): Oracle {
 
 /** Of one Dense layer at most below the machine. */
 function rbmOracle({ layout, fixed, inputShape, objective }: ModelDescription): Oracle {
-  const { steps, persistent, hidden: kind } = objective as Extract<Objective, { kind: 'contrastive' }>
+  const contrastive = objective as Extract<Objective, { kind: 'contrastive' }>
   const [visible, hidden] = layout.slots[0].shape
-  const chains: number[][] | null = persistent ? [] : null
-  const machineOf = (replica: Float64Array) => rbm.rbmOf(replica, visible, hidden, kind === 'gaussian')
+  const chains: number[][] | null = contrastive.persistent ? [] : null
+  const machineOf = (replica: Float64Array) => rbm.rbmOf(replica, visible, hidden, contrastive.hidden === 'gaussian')
   const features = inputShape.reduce((product, dimension) => product * dimension, 1)
   const seen = ({ inputs, count }: Minibatch): number[][] => {
     const rows = Array.from({ length: count }, (_, i) => [...inputs.subarray(i * features, (i + 1) * features)])
@@ -104,7 +110,7 @@ function rbmOracle({ layout, fixed, inputShape, objective }: ModelDescription): 
   return {
     step(replica, minibatch) {
       return {
-        ...rbm.contrast(machineOf(replica), seen(minibatch), minibatch.keys, steps, chains),
+        ...rbm.contrast(machineOf(replica), seen(minibatch), minibatch.keys, contrastive, chains),
         correct: 0,
       }
     },

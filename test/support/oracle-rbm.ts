@@ -61,18 +61,27 @@ export function freeEnergy(rbm: Rbm, v: ArrayLike<number>): number {
   return energy
 }
 
-/** Sample t of an example. */
-function sample(rbm: Rbm, mean: number[], key: { key0: number; key1: number }, t: number): number[] {
+type Key = { key0: number; key1: number }
+
+const coin = (random: Random, index: number, p: number): number =>
+  Math.floor(random.uniform(index) * 2 ** 24) / 2 ** 24 < p ? 1 : 0
+
+/** Sample t of an example's hidden units. */
+function sample(rbm: Rbm, mean: number[], key: Key, t: number): number[] {
   const random = new Random(key, Stream.gibbs)
   return mean.map((p, j) => {
     const index = t * rbm.hidden + j
-    if (rbm.gaussian) return p + random.normal(index)
-    return Math.floor(random.uniform(index) * 2 ** 24) / 2 ** 24 < p ? 1 : 0
+    return rbm.gaussian ? p + random.normal(index) : coin(random, index, p)
   })
+}
+/** Of its visible units. */
+function sampleVisible(rbm: Rbm, mean: number[], key: Key, t: number): number[] {
+  const random = new Random(key, Stream.gibbs, 1)
+  return mean.map((p, i) => coin(random, t * rbm.visible + i, p))
 }
 
 /**
- * One minibatch of CD-`steps`; with `chains` PCD, which are moved on (and begun where there are too few).
+ * One minibatch of CD-k; with `chains` PCD, which are moved on (and begun where there are too few).
  * @param data one row of visible states an example
  * @param keys two words an example
  */
@@ -80,7 +89,7 @@ export function contrast(
   rbm: Rbm,
   data: readonly ArrayLike<number>[],
   keys: Uint32Array,
-  steps: number,
+  { steps, visible: units }: { steps: number; visible: 'probabilities' | 'samples' },
   chains: number[][] | null = null,
 ): Contrast {
   const { visible, hidden } = rbm
@@ -103,6 +112,7 @@ export function contrast(
     let mean: number[] = []
     for (let t = 1; t <= steps; t++) {
       v = down(rbm, h)
+      if (units === 'samples') v = sampleVisible(rbm, v, key, t - 1)
       mean = up(rbm, v)
       h = sample(rbm, mean, key, t)
     }
@@ -171,7 +181,7 @@ export function modelStatistics(rbm: Rbm): Float64Array {
 }
 
 /**
- * Of the chain that CD runs for ever: hidden states are sampled and visible ones are probabilities, so that what it
+ * Of the chain that CD of probabilities runs for ever: hidden states are sampled and visible ones are probabilities, so that what it
  * comes to is not quite the model. The stationary distribution of a transition matrix over all hidden states.
  */
 export function chainStatistics(rbm: Rbm): Float64Array {

@@ -13,7 +13,8 @@ const engine = await openEngine('webgpu', { gpu })
 
 const before = tf.memory().numTensors
 const differences: Record<string, Difference> = {}
-for (const { name, model } of cases) {
+for (const { name, model, rare } of cases) {
+  if (rare) continue
   differences[name] = await compare(engine, model, initialParameters(model.layout, 4), 4)
 }
 const leaked = tf.memory().numTensors - before

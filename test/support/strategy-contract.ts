@@ -24,6 +24,7 @@ const rough: Troubles = { leave: 4, lose: 4, crash: 1 }
 
 export function strategyContract(name: string, written: object): void {
   const spec = specOf(written)
+  const cutsOff = spec.strategy.name === 'downpour' && spec.strategy.maxStaleness < VOLUNTEERS.length
 
   describe(`the strategy contract: ${name}`, () => {
     it('[E1] every example counts once an epoch, whoever leaves, loses leases or comes back, and crashes', () => {
@@ -64,8 +65,10 @@ export function strategyContract(name: string, written: object): void {
         const victim = VOLUNTEERS[at % VOLUNTEERS.length]
         work(crowd, calm, { victim, at })
         accounted(crowd)
-        expect(crowd.lost.filter(({ who, why }) => who !== victim && why !== 'backup')).toEqual([])
-        expect(crowd.lost.filter(({ who, why }) => who === victim && why !== 'backup').length).toBeLessThanOrEqual(2)
+        // A strategy that gives backups or cuts off what is stale lets work come to nothing by itself.
+        const lost = crowd.lost.filter(({ why }) => why !== 'backup' && !(cutsOff && why === 'stale'))
+        expect(lost.filter(({ who }) => who !== victim)).toEqual([])
+        expect(lost.length).toBeLessThanOrEqual(2)
       }
     })
 

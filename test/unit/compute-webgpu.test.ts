@@ -19,18 +19,18 @@ it.skipIf(!existsSync(ICD))(
     const script = fileURLToPath(new URL('../support/oracle-webgpu.ts', import.meta.url))
     const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', script], {
       env: { ...process.env, VK_ICD_FILENAMES: ICD, LD_LIBRARY_PATH: dirname(ICD) },
-      timeout: 110_000,
+      timeout: 230_000,
     })
     const result = JSON.parse(stdout.trim().split('\n').at(-1)!)
     expect(result.chosen).toBe('wasm')
     expect(result.declined[0]).toMatch(/^webgpu: .*SwiftShader.* software device/)
     expect(result.device).toMatch(/^WebGPU \(.*SwiftShader/)
-    expect(Object.keys(result.differences)).toEqual(cases.map(({ name }) => name))
+    expect(Object.keys(result.differences)).toEqual(cases.filter(({ rare }) => !rare).map(({ name }) => name))
     for (const { correct, ...differences } of Object.values<Difference>(result.differences)) {
       for (const difference of Object.values(differences)) expect(difference).toBeLessThan(1e-5)
       expect(correct).toBe(0)
     }
     expect(result.leaked).toBe(0)
   },
-  120_000,
+  240_000,
 )

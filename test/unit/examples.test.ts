@@ -38,46 +38,92 @@ const leaseOf = (change: Partial<ExampleLease>): ExampleLease => ({
 })
 
 describe('the examples of a lease', () => {
-  test.each([true, false])('come in the order that a plain reference gives (shuffled: %s)', (shuffled) => {
-    fc.assert(
-      fc.property(
-        segments,
-        fc.integer({ min: 1, max: 17 }),
-        fc.integer({ min: 0, max: 9 }),
-        (parts, batchSize, seed) => {
-          const reference = parts.flatMap(({ segment, shard }) => {
-            const order = new Random(seed, Stream.shuffle, segment.epoch, segment.shardIndex).permutation(
-              shard.examples,
-            )
-            const positions = Array.from({ length: segment.to - segment.from }, (_, i) => segment.from + i)
-            return positions.map((position) => {
-              const example = shuffled ? order[position] : position
-              return {
-                inputs: [...shard.inputs.subarray(2 * example, 2 * example + 2)].map((byte) => Math.fround(byte / 255)),
-                label: shard.labels[example],
-              }
+  test.each([true, false])(
+    'are what a plain reference says, in its order, with its keys (shuffled: %s)',
+    (shuffled) => {
+      fc.assert(
+        fc.property(
+          segments,
+          fc.integer({ min: 1, max: 17 }),
+          fc.integer({ min: 0, max: 9 }),
+          fc.integer({ min: 0, max: 2 }),
+          fc.constantFrom(1, 0.5, 0.1),
+          (parts, batchSize, seed, stage, fraction) => {
+            const reference = parts.flatMap(({ segment, shard }) => {
+              const order = new Random(seed, Stream.shuffle, segment.epoch, segment.shardIndex).permutation(
+                shard.examples,
+              )
+              const positions = Array.from({ length: segment.to - segment.from }, (_, i) => segment.from + i)
+              const { epoch, shardIndex } = segment
+              const examples = positions.map((position) => (shuffled ? order[position] : position))
+              const sample = new Random(seed, Stream.sample, epoch, shardIndex)
+              const taken = examples.filter((example) => sample.uniform(example) < fraction)
+              return taken.map((example) => {
+                const { key0, key1 } = new Random(seed, Stream.lease, stage, epoch, shardIndex, example)
+                return {
+                  inputs: [...shard.inputs.subarray(2 * example, 2 * example + 2)].map((byte) =>
+                    Math.fround(byte / 255),
+                  ),
+                  label: shard.labels[example],
+                  key: [key0, key1],
+                }
+              })
             })
-          })
-          const lease = leaseOf({ shuffled, seed, batchSize, segments: parts.map(({ segment }) => segment) })
-          const examples = new Examples(
-            lease,
-            parts.map(({ shard }) => shard),
-          )
-          expect(examples.count).toBe(reference.length)
-          const counts: number[] = []
-          const got: typeof reference = []
-          for (const { inputs, labels, count } of examples.minibatches()) {
-            counts.push(count)
-            expect(inputs.length).toBe(2 * count)
-            expect(labels.length).toBe(count)
-            for (let i = 0; i < count; i++)
-              got.push({ inputs: [...inputs.subarray(2 * i, 2 * i + 2)], label: labels[i] })
-          }
-          expect(got).toEqual(reference)
-          // All are full but perhaps the last.
-          expect(counts.slice(0, -1).every((count) => count === batchSize)).toBe(true)
-        },
-      ),
+            const of = { shuffled, seed, stage, fraction, batchSize }
+            const lease = leaseOf({ ...of, segments: parts.map(({ segment }) => segment) })
+            const examples = new Examples(
+              lease,
+              parts.map(({ shard }) => shard),
+            )
+            expect(examples.count).toBe(reference.length)
+            const counts: number[] = []
+            const got: typeof reference = []
+            for (const { inputs, labels, keys, count } of examples.minibatches()) {
+              counts.push(count)
+              expect(inputs.length).toBe(2 * count)
+              expect(labels.length).toBe(count)
+              expect(keys.length).toBe(2 * count)
+              for (let i = 0; i < count; i++) {
+                const pair = (of: Iterable<number>) => [...of].slice(2 * i, 2 * i + 2)
+                got.push({ inputs: pair(inputs), label: labels[i], key: pair(keys) })
+              }
+            }
+            expect(got).toEqual(reference)
+            // All are full but perhaps the last.
+            expect(counts.slice(0, -1).every((count) => count === batchSize)).toBe(true)
+          },
+        ),
+      )
+    },
+  )
+
+  test('of an empty sample are none, in no minibatch', () => {
+    const segment = { shard: '0'.repeat(64), shardIndex: 0, epoch: 0, from: 0, to: 10 }
+    const examples = new Examples(leaseOf({ segments: [segment], fraction: 1e-9 }), [shardOf(0, 10)])
+    expect(examples.count).toBe(0)
+    expect([...examples.minibatches()]).toEqual([])
+  })
+
+  test('are changed for training where the model says so, and for nothing else', () => {
+    const segment = { shard: '0'.repeat(64), shardIndex: 0, epoch: 0, from: 0, to: 10 }
+    const shard = shardOf(1, 10, [6, 5, 1])
+    const augment = { shift: 2, rotate: 10, zoom: 0.1, flip: true }
+    const of = (change: Partial<ExampleLease>, how: typeof augment | null = augment) => {
+      const examples = new Examples(leaseOf({ segments: [segment], batchSize: 10, ...change }), [shard], how)
+      const all: number[] = []
+      for (const { inputs } of examples.minibatches()) all.push(...inputs)
+      return all
+    }
+    const plain = of({}, null)
+    expect(of({})).not.toEqual(plain)
+    expect(of({})).toEqual(of({}))
+    expect(of({ stage: 1 })).not.toEqual(of({}))
+    expect(of({ kind: 'evaluate' })).toEqual(plain)
+    // The same picture whatever else is in the minibatch.
+    expect(of({ batchSize: 3 })).toEqual(of({}))
+    expect(() => new Examples(leaseOf({ segments: [segment] }), [shardOf(0, 10)], augment)).not.toThrow()
+    expect(() => new Examples(leaseOf({ segments: [segment] }), [shardOf(0, 10, [4])], augment)).toThrow(
+      'only images can be augmented',
     )
   })
 

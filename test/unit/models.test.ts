@@ -24,7 +24,7 @@ const classic = filledIn({ template: 'lenet', form: 'classic' })
 const cnn = filledIn({ template: 'cnn' })
 const rbm = (hidden: number[], code = 'sigmoid') => filledIn({ template: 'rbm', hidden, code })
 const autoencoder = (hidden: number[]) => filledIn({ template: 'autoencoder', hidden })
-const CD = { steps: 1, persistent: false, initial: 0.1 }
+const CD = { steps: 1, persistent: false, visible: 'probabilities', initial: 0.1 } as const
 
 /** As tfjs itself makes it, of the text that a volunteer gets. */
 const loaded = (topology: Topology) => layers.models.modelFromJSON(JSON.parse(JSON.stringify(topology)))
@@ -303,7 +303,7 @@ describe('an RBM', () => {
 
   test('is a dense layer with biases both ways, on the fixed layers below', async () => {
     const lower = Float32Array.from({ length: 6 * 6 + 6 }, (_, i) => i / 10)
-    const model = buildRbm(spec, 1, shape, lower, { steps: 3, persistent: true, initial: 0.01 })
+    const model = buildRbm(spec, 1, shape, lower, { steps: 3, persistent: true, visible: 'samples', initial: 0.01 })
     expect(slotsOf(model.layout)).toEqual([
       { name: 'rbm_2/kernel', shape: [6, 5] },
       { name: 'rbm_2/bias', shape: [5] },
@@ -316,7 +316,13 @@ describe('an RBM', () => {
       { kind: 'zeros' },
       { kind: 'zeros' },
     ])
-    expect(model.objective).toEqual({ kind: 'contrastive', steps: 3, persistent: true, hidden: 'sigmoid' })
+    expect(model.objective).toEqual({
+      kind: 'contrastive',
+      steps: 3,
+      persistent: true,
+      visible: 'samples',
+      hidden: 'sigmoid',
+    })
     const whole = await loaded(model.topology)
     expect(slotsOf(model.layout).slice(0, 2)).toEqual(tensorsOf(whole.trainableWeights))
     expect(slotsOf(model.fixed!.layout)).toEqual(tensorsOf(whole.nonTrainableWeights))

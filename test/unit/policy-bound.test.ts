@@ -196,15 +196,16 @@ class Crowd {
 }
 
 const VOLUNTEERS = ['ann', 'bob', 'cid', 'dot', 'eve']
-const acts = ['ask', 'start', 'settle', 'ask', 'start', 'settle', 'ask', 'lose', 'leave', 'sleep'] as const
+const working = ['ask', 'start', 'settle'] as const
+const acts = [...working, ...working, 'ask', 'expire', 'giveBack', 'leave', 'sleep'] as const
 const schedule = fc.array(fc.tuple(fc.constantFrom(...acts), fc.constantFrom(...VOLUNTEERS)), {
   maxLength: 250,
   size: 'max',
 })
 
 function act(crowd: Crowd, what: (typeof acts)[number], who: string): void {
-  if (what === 'lose') {
-    const lease = crowd.of(who).at(-1)
+  if (what === 'expire' || what === 'giveBack') {
+    const lease = crowd.of(who).at(what === 'expire' ? 0 : -1)
     if (lease !== undefined) crowd.lose(lease)
   } else if (what === 'sleep') {
     if (crowd.of(who).length === 0) crowd.asleep.add(who)
@@ -217,6 +218,7 @@ describe('stale-synchronous', () => {
     [1, 1],
     [3, 1],
     [2, 4],
+    [1, 20],
   ])(
     'clocks %d, %d leases a fetch: nothing too old is read, nobody is too far ahead, nobody stalls',
     (clocks, leasesPerFetch) => {
@@ -335,14 +337,31 @@ describe('stale-synchronous', () => {
 
   it('is not held back for ever by who never asks again, where somebody says that it is idle', () => {
     const crowd = new Crowd({ name: 'stale-synchronous', clocks: 0 }, { clocks: 0 })
-    for (const act of ['ask', 'start', 'settle'] as const) for (const who of ['ann', 'bob']) crowd[act](who)
-    for (const act of ['ask', 'start', 'settle'] as const) crowd[act]('ann')
+    for (const act of working) for (const who of ['ann', 'bob']) crowd[act](who)
+    for (const act of working) crowd[act]('ann')
     expect(crowd.ask('ann')).toBe(false)
     crowd.asleep.add('bob')
     expect(crowd.ask('ann')).toBe(true)
     // It comes back at the slowest clock, which is ann's.
     expect(crowd.ask('bob')).toBe(true)
   })
+})
+
+it('[W1] stale-synchronous does not wait for who may not work yet', () => {
+  const policy = { bound: { name: 'stale-synchronous', clocks: 0 } }
+  const { strategy } = new DownpourBench({ initial: new Float32Array(4), strategy: { warmStart: 9, policy } })
+  const epochs = new Epochs(1000, 1)
+  const works = (volunteer: string, rank: number, id: string) => {
+    const draft = strategy.next(askOf(epochs, { volunteer, rank }))
+    if ('wait' in draft) return draft.wait
+    strategy.bind(id, volunteer, 0, 0.1)
+    strategy.fold(settledOf(id, volunteer))
+    return 'worked'
+  }
+  expect(works('ann', 0, 'a0')).toBe('worked')
+  // Somebody else stands first in the queue now, and ann at a clock that all others are past soon.
+  expect(works('ann', 1, 'a1')).toBe('warm start: 1 volunteer trains first')
+  for (let i = 0; i < 4; i++) expect(works('bob', 0, `b${i}`)).toBe('worked')
 })
 
 describe('bounded-delay', () => {

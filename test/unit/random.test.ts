@@ -77,6 +77,21 @@ describe('Random', () => {
     )
   })
 
+  it('branches to the generator one step further, and draws on as before', () => {
+    fc.assert(
+      fc.property(fc.maxSafeNat(), fc.array(u32, { maxLength: 4 }), u32, (seed, path, step) => {
+        const random = new Random(seed, ...path)
+        const before = random.u32(1)
+        const keys = new Uint32Array(4)
+        random.branch(step, keys, 2)
+        const further = new Random(seed, ...path, step)
+        expect([...keys]).toEqual([0, 0, further.key0, further.key1])
+        expect(random.u32(1)).toBe(before)
+        expect(new Random(further).u32(5)).toBe(further.u32(5))
+      }),
+    )
+  })
+
   it('gives other draws for another seed, stream or path', () => {
     const first = (...of: [number, ...number[]]) => new Random(...of).u32(0)
     const draws = [

@@ -6,7 +6,7 @@ import { type Observation, Series, type SeriesState } from '../../coordinator/ru
 const POINTS_MAX = 1_000
 
 function observation(seconds: number, examplesSoFar: number, lossSum = 5): Observation {
-  const fixed = { examples: 10, epoch: 0, correct: 5, staleness: 2, volunteers: 3 }
+  const fixed = { stage: 'train', examples: 10, epoch: 0, correct: 5, staleness: 2, volunteers: 3 }
   return { ...fixed, seconds, examplesSoFar, lossSum }
 }
 
@@ -18,7 +18,7 @@ describe('Series', () => {
     expect(series.observe(observation(0.4, 10, 20))).toBeNull()
     expect(series.observe(observation(0.9, 20, 10))).toBeNull()
     const point = { seconds: 1.5, examples: 30, epoch: 0, loss: 1.5, accuracy: 0.5, examplesPerSecond: 20 }
-    expect(series.observe(observation(1.5, 30, 15))).toEqual({ ...point, staleness: 2, volunteers: 3 })
+    expect(series.observe(observation(1.5, 30, 15))).toEqual({ ...point, stage: 'train', staleness: 2, volunteers: 3 })
     expect(series.train).toHaveLength(1)
   })
 
@@ -35,6 +35,25 @@ describe('Series', () => {
     const times = series.train.map(({ seconds }) => seconds)
     expect(times).toEqual([...times].sort((a, b) => a - b))
     expect(series.train.length).toBeGreaterThan(POINTS_MAX / 4)
+  })
+
+  it('never mixes the losses of two stages, not even where points are merged', () => {
+    const series = new Series()
+    for (let i = 1; i <= 2_003; i++) {
+      if (i === 502) series.newStage(501)
+      series.observe({ ...observation(i, 10 * i, i < 502 ? 1000 : 1), stage: i < 502 ? 'rbm-1' : 'train' })
+    }
+    expect(series.train.length).toBeLessThanOrEqual(POINTS_MAX)
+    const of = (stage: string) => new Set(series.train.filter((point) => point.stage === stage).map(({ loss }) => loss))
+    expect([of('rbm-1'), of('train')]).toEqual([new Set([100]), new Set([0.1])])
+    const times = series.train.map(({ seconds }) => seconds)
+    expect(times).toEqual([...times].sort((a, b) => a - b))
+
+    const short = new Series()
+    short.observe({ ...observation(0.5, 10, 1000), stage: 'rbm-1' })
+    short.newStage(0.5)
+    expect(short.observe({ ...observation(1.2, 20, 1), stage: 'train' })).toBeNull()
+    expect(short.observe({ ...observation(1.5, 30, 1), stage: 'train' })).toMatchObject({ stage: 'train', loss: 0.1 })
   })
 
   it('shows a loss over the last few thousand examples', () => {

@@ -98,7 +98,7 @@ describe('a RunSpec', () => {
   test('pre-training is by the schedule of rbm.m, and a stack of RBMs has it unasked', () => {
     const { pretrain } = parsed({ ...smallest, model: { template: 'rbm', hidden: [5] } })
     expect(pretrain).toMatchObject({
-      contrastive: { steps: 1, persistent: false, initial: 0.1 },
+      contrastive: { steps: 1, persistent: false, visible: 'probabilities', initial: 0.1 },
       strategy: { name: 'synchronous', batchSize: 100, portionSize: 100 },
       updateRule: {
         name: 'momentum',

@@ -10,7 +10,7 @@ import { decoder, encoder, lowerOf, type Part, unrolled } from '../../shared/sta
 
 const SHAPE = { inputShape: [3, 4, 1], classes: 3 }
 const VISIBLE = 12
-const CD = { steps: 1, persistent: false, initial: 0.5 }
+const CD = { steps: 1, persistent: false, visible: 'probabilities', initial: 0.5 } as const
 
 function filledIn(model: object): ModelSpec {
   const parsed = parseRunSpec({ dataset: { name: 'mnist' }, model, stop: { epochs: 1 } })

@@ -18,8 +18,17 @@ strategyContract('downpour, a buffer', {
 })
 strategyContract('downpour, constant compensation', policy({ compensation: { lambda: 0.04, decay: null } }))
 strategyContract('downpour, adaptive compensation in a buffer', policy({ compensation: {}, buffer: 3 }))
+strategyContract('downpour, compensation of the little that is not cut off', {
+  ...downpour({ maxStaleness: 2, policy: { compensation: {} } }),
+  updateRule: { name: 'momentum', weightCost: 0.001 },
+})
+strategyContract('downpour, cut off at once', downpour({ maxStaleness: 0 }))
 strategyContract('downpour, stale synchronous', policy({ bound: { name: 'stale-synchronous', clocks: 2 } }))
 strategyContract('downpour, bulk synchronous', policy({ bound: { name: 'stale-synchronous', clocks: 0 }, buffer: 4 }))
+strategyContract(
+  'downpour, bulk synchronous, released by doubling',
+  downpour({ warmStart: 3, policy: { bound: { name: 'stale-synchronous', clocks: 0 } } }),
+)
 strategyContract('downpour, bounded delay', policy({ bound: { name: 'bounded-delay', delay: 2 } }))
 strategyContract('downpour, one after the other', policy({ bound: { name: 'bounded-delay', delay: 0 } }))
 strategyContract('synchronous', {

@@ -125,6 +125,32 @@ describe('computing a lease', () => {
     expect(result).toMatchObject({ minibatches: 0, examples: 33 })
   })
 
+  test('of no example at all is a gradient of zeros', async () => {
+    const clock = new PromptClock()
+    const { trainer } = device(clock, 7, false)
+    const none = { gradient: null, lossSum: 0, correct: 0, measureSum: 0, outcomes: null }
+    const examples = { *minibatches() {} } as unknown as Examples
+    const lease = { kind: 'gradient', budgetMs: 1e9, reduce: 'sum' } as const
+    const idle: Trainer = { ...trainer, finish: async () => none }
+    const floats = new Float32Array(3)
+    const result = await computeLease(lease, { localRate: 0 }, idle, floats, examples, clock, null, never)
+    expect(result).toMatchObject({ minibatches: 0, examples: 0, gradient: new Float32Array(3) })
+  })
+
+  test.each([
+    ['mean', [1, 1, 1]],
+    ['sum', [10, 10, 3]],
+  ] as const)('weighs minibatches as the lease says: %s', async (reduce, expected) => {
+    const clock = new PromptClock()
+    const { trainer } = device(clock, 7, false)
+    const weights: number[] = []
+    const step: Trainer['step'] = (_, { weight }) => weights.push(weight)
+    const lease = { kind: 'gradient', budgetMs: 1e9, reduce } as const
+    const parameters = new Float32Array(1)
+    await computeLease(lease, { localRate: 0 }, { ...trainer, step }, parameters, examplesOf(2), clock, null, never)
+    expect(weights).toEqual(expected)
+  })
+
   test('ends within a minibatch when the volunteer stops', async () => {
     const clock = new PromptClock()
     const stopping = new AbortController()

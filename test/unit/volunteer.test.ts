@@ -1,10 +1,12 @@
 import { gzipSync } from 'node:zlib'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { MemoryBlobs } from '../../client/volunteer/blobs.ts'
+import type { ModelDescription } from '../../client/volunteer/compute/engine.ts'
 import { Examples } from '../../client/volunteer/examples.ts'
 import { Volunteer, type VolunteerOptions } from '../../client/volunteer/volunteer.ts'
 import type { VolunteerStatus } from '../../client/volunteer/worker-messages.ts'
 import { codecs, decodeVector, encodeVector } from '../../shared/codec.ts'
+import { layout } from '../../shared/layout.ts'
 import { buildModel } from '../../shared/models.ts'
 import type { Lease, Refusal } from '../../shared/protocol.ts'
 import { encodeShard, type Shard } from '../../shared/shard.ts'
@@ -150,6 +152,39 @@ describe('a volunteer', () => {
     expect(coordinator.updates[1].examples).toBeLessThan(17)
     expect(coordinator.updates[2]).toMatchObject({ minibatches: 0, examples: 0, lossSum: 0 })
     expect(sent[2]).toEqual(new Float32Array(model.layout.size))
+  })
+
+  test('loads a model with its fixed parameters, and says its second measure', async () => {
+    const fixedLayout = layout([{ name: 'below/kernel', shape: [2, 3], init: { kind: 'zeros' } }])
+    const values = Float32Array.of(1, 2, 3, 4, 5, 6)
+    const put = (hash: string) => {
+      const blob = {
+        ...model,
+        fixed: { hash, layout: fixedLayout },
+        objective: { kind: 'reconstruct' },
+        augment: { shift: 1, rotate: 0, zoom: 0, flip: false },
+      }
+      return coordinator.putBlob(new TextEncoder().encode(JSON.stringify(blob)))
+    }
+    const good = put(coordinator.putBlob(new Uint8Array(values.buffer)))
+    const short = put(coordinator.putBlob(new Uint8Array(values.buffer, 4)))
+    coordinator.grant(lease('l1', { model: short }), lease('l2', { model: good }))
+    const loaded: ModelDescription[] = []
+    const engine = new SoftmaxEngine()
+    const load = engine.load.bind(engine)
+    engine.load = (description) => {
+      loaded.push(description)
+      return load(description)
+    }
+    volunteer({ openEngine: async () => engine })
+    await updated(1)
+    expect(coordinator.givenBack).toEqual(['l1'])
+    expect(coordinator.updates[0]).toMatchObject({ lease: 'l2', measureSum: 0 })
+    expect(loaded).toHaveLength(1)
+    expect(loaded[0]).toMatchObject({ fixed: { layout: fixedLayout, values }, objective: { kind: 'reconstruct' } })
+    // Augmented examples are not the plain ones.
+    const { gradient } = await expected(lease('l2'), parametersOf(0), 0)
+    expect(decodeVector(codecs.f32, coordinator.updates[0].bytes, model.layout.size)).not.toEqual(gradient)
   })
 
   test('fetches the next lease while it computes, and starts it with the update: one start is ever asked for', async () => {

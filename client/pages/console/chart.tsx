@@ -1,6 +1,6 @@
 /**
- * One chart over the seconds a run has been running. uPlot draws; the title, the legend with the values under the
- * pointer (the newest ones at rest) and the words for who cannot see it are ours. All charts share one pointer.
+ * One chart over the seconds a run has been running, or over its iterations. uPlot draws; the title, the legend with the values under the
+ * pointer (the newest ones at rest) and the words for who cannot see it are ours. All charts over time share one pointer.
  */
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
@@ -14,14 +14,18 @@ export interface Curve {
   /** Few points, each worth seeing. */
   sparse?: boolean
   filled?: boolean
-  points: [seconds: number, value: number][]
+  points: [at: number, value: number][]
 }
+
+type Axis = 'seconds' | 'iterations'
 
 interface ChartProps {
   title: string
   curves: Curve[]
   format: (value: number) => string
   scale: 'linear' | 'logarithmic' | 'share' | 'from-zero'
+  /** What lies across: seconds when absent. */
+  axis?: Axis
   /** Said in place of an empty chart. */
   empty: string
   tool?: ComponentChildren
@@ -31,7 +35,7 @@ const HEIGHT = 200
 /** More points than this have no room for a dot each. */
 const MOST_DOTS = 40
 
-export function Chart({ title, curves, format, scale, empty, tool }: ChartProps) {
+export function Chart({ title, curves, format, scale, axis = 'seconds', empty, tool }: ChartProps) {
   const box = useRef<HTMLDivElement>(null)
   const plot = useRef<uPlot | null>(null)
   const [under, setUnder] = useState<number | null>(null)
@@ -42,7 +46,7 @@ export function Chart({ title, curves, format, scale, empty, tool }: ChartProps)
   useEffect(() => {
     if (!hasPoints) return
     const frame = box.current!
-    const made = new uPlot(optionsOf(frame, curves, format, scale, setUnder), table, frame)
+    const made = new uPlot(optionsOf(frame, curves, format, scale, axis, setUnder), table, frame)
     plot.current = made
     const watchWidth = new ResizeObserver(() => made.setSize({ width: frame.clientWidth, height: HEIGHT }))
     watchWidth.observe(frame)
@@ -71,7 +75,7 @@ export function Chart({ title, curves, format, scale, empty, tool }: ChartProps)
               {curve.name} <b>{values[i]}</b>
             </span>
           ))}
-          {under !== null && table[0][under] !== undefined && <span>at {clock(table[0][under])}</span>}
+          {under !== null && table[0][under] !== undefined && <span>at {across(table[0][under], axis)}</span>}
         </span>
         {tool}
       </figcaption>
@@ -80,7 +84,7 @@ export function Chart({ title, curves, format, scale, empty, tool }: ChartProps)
           ref={box}
           class="plot"
           role="img"
-          aria-label={`${title} over time. ${curves.map((curve, i) => `${curve.name}: ${values[i]}`).join(', ')}.`}
+          aria-label={`${title}${axis === 'seconds' ? ' over time' : ''}. ${curves.map((curve, i) => `${curve.name}: ${values[i]}`).join(', ')}.`}
         />
       ) : (
         <p class="plot plot-empty">{empty}</p>
@@ -117,6 +121,7 @@ function optionsOf(
   curves: Curve[],
   format: (value: number) => string,
   scale: ChartProps['scale'],
+  across: Axis,
   onPointer: (index: number | null) => void,
 ): uPlot.Options {
   const colour = (name: string) => {
@@ -133,15 +138,19 @@ function optionsOf(
     font: '12px system-ui, sans-serif',
     gap: 6,
   }
+  const x: uPlot.Axis =
+    across === 'seconds'
+      ? { space: 64, incrs: SECONDS, values: (_plot, ticks) => ticks.map(clock) }
+      : { space: 48, incrs: COUNTS, values: (_plot, ticks) => ticks.map(String) }
   return {
     width: frame.clientWidth,
     height: HEIGHT,
     padding: [8, 18, 0, 0],
     legend: { show: false },
-    cursor: { sync: { key: 'run' }, drag: { x: false, y: false }, points: { size: 7 }, y: false },
+    cursor: { sync: { key: across }, drag: { x: false, y: false }, points: { size: 7 }, y: false },
     scales: { x: { time: false }, y: rangeOf(scale) },
     axes: [
-      { ...axis, size: 28, space: 64, incrs: SECONDS, values: (_plot, ticks) => ticks.map(clock) },
+      { ...axis, ...x, size: 28 },
       {
         ...axis,
         size: 52,
@@ -159,7 +168,9 @@ function optionsOf(
           width: 1.75,
           spanGaps: true,
           points: {
-            show: (plot: uPlot, series: number) => curve.sparse === true && filledIn(plot.data[series]) <= MOST_DOTS,
+            // A single point has no line yet.
+            show: (plot: uPlot, series: number) =>
+              filledIn(plot.data[series]) <= (curve.sparse === true ? MOST_DOTS : 1),
             size: 6,
             fill: stroke,
           },
@@ -173,6 +184,12 @@ function optionsOf(
 
 /** Steps of the time axis that people count in. */
 const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400]
+
+const COUNTS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000]
+
+function across(at: number, axis: Axis): string {
+  return axis === 'seconds' ? clock(at) : `iteration ${at}`
+}
 
 function rangeOf(scale: ChartProps['scale']): uPlot.Scale {
   switch (scale) {

@@ -117,7 +117,7 @@ function RunItem({ run, chosen }: { run: RunDetail; chosen: boolean }) {
         <RunState state={run.state} />
         <span class="run-item-when">{ago(run.createdAt)}</span>
         <span class="bar" aria-hidden="true">
-          <span style={{ width: `${Math.min(100, (run.epoch / run.epochs) * 100)}%` }} />
+          <span style={{ width: `${Math.min(100, run.progress * 100)}%` }} />
         </span>
       </a>
     </li>

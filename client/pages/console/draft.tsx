@@ -73,6 +73,9 @@ export function Draft({ operator, onCreated }: { operator: Operator; onCreated: 
     area.scrollTop = (place.line - 4) * Number.parseFloat(getComputedStyle(area).lineHeight)
   }
 
+  const strategy = asText(asObject(checked.value?.strategy).name)
+  const iterating = strategy === 'gradient-descent' || strategy === 'sandblaster'
+
   return (
     <form
       class="draft"
@@ -85,7 +88,7 @@ export function Draft({ operator, onCreated }: { operator: Operator; onCreated: 
       <fieldset class="templates">
         <legend>Start from</legend>
         {TEMPLATES.map((choice) => (
-          <label key={choice.id} class="template">
+          <label key={choice.title} class="template">
             <input
               type="radio"
               name="template"
@@ -112,7 +115,7 @@ export function Draft({ operator, onCreated }: { operator: Operator; onCreated: 
           />
         </label>
         <label class="field">
-          <span>Epochs</span>
+          <span>{iterating ? 'Iterations' : 'Epochs'}</span>
           <input
             type="number"
             min={1}
@@ -127,11 +130,13 @@ export function Draft({ operator, onCreated }: { operator: Operator; onCreated: 
           <span>Strategy</span>
           <select
             disabled={checked.value === null}
-            value={asText(asObject(checked.value?.strategy).name)}
+            value={strategy}
             onChange={(event) => change({ strategy: { name: event.currentTarget.value } })}
           >
             <option value="downpour">Downpour: asynchronous</option>
             <option value="synchronous">Synchronous</option>
+            <option value="gradient-descent">Gradient descent: whole passes</option>
+            <option value="sandblaster">Sandblaster: L-BFGS</option>
           </select>
         </label>
       </div>

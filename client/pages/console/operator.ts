@@ -23,22 +23,29 @@ export class Operator {
     return this.#call('POST', path, body)
   }
 
-  /** Fetches a file with the token, which a plain link cannot send, and hands it to the browser under `name`. */
-  async download(path: string, name: string): Promise<Answer<null>> {
+  /** A file's bytes: fetched with the token, which a plain link or an image cannot send. */
+  async bytes(path: string): Promise<Answer<Blob>> {
     const answer = await this.#fetch(path, {})
     if (!answer.ok) return answer
     try {
-      const address = URL.createObjectURL(await answer.value.blob())
-      const link = document.createElement('a')
-      link.href = address
-      link.download = name
-      link.click()
-      // The browser reads the address after this turn; a minute is ample and the memory is freed.
-      setTimeout(() => URL.revokeObjectURL(address), 60_000)
-      return { ok: true, value: null }
+      return { ok: true, value: await answer.value.blob() }
     } catch {
       return { ok: false, problem: UNREACHABLE }
     }
+  }
+
+  /** Hands a file to the browser under `name`. */
+  async download(path: string, name: string): Promise<Answer<null>> {
+    const answer = await this.bytes(path)
+    if (!answer.ok) return answer
+    const address = URL.createObjectURL(answer.value)
+    const link = document.createElement('a')
+    link.href = address
+    link.download = name
+    link.click()
+    // The browser reads the address after this turn; a minute is ample and the memory is freed.
+    setTimeout(() => URL.revokeObjectURL(address), 60_000)
+    return { ok: true, value: null }
   }
 
   /** Opens the stream of live events; it ends when the connection does. */

@@ -1,10 +1,16 @@
-/** One run: what it is and what can be done with it, its headline numbers, curves, volunteers, and the model to take away. */
+/**
+ * One run: what it is and what can be done with it, its headline numbers, stages, curves, pictures, volunteers, and the
+ * model to take away.
+ */
 import { useRef, useState } from 'preact/hooks'
 import type { RunDetail } from '../../../shared/api.ts'
-import { Chart } from './chart.tsx'
+import { Curves, gapOf } from './curves.tsx'
 import { bytes, count, duration, loss, NONE, percent, rate } from './figures.ts'
 import type { ApiProblem, Operator } from './operator.ts'
+import { Pictures } from './pictures.tsx'
 import { RunState } from './run-state.tsx'
+import { iterates, kindOf } from './stage-kind.ts'
+import { Stages } from './stages.tsx'
 import { Volunteers } from './volunteers.tsx'
 import type { Watch } from './watch.ts'
 
@@ -15,6 +21,9 @@ interface RunProps {
 }
 
 export function RunView({ run, operator, watch }: RunProps) {
+  // The stage under way, unless another one was chosen.
+  const [chosen, setChosen] = useState<string | null>(null)
+  const stage = chosen ?? run.stage
   return (
     <article class="run">
       <header class="run-top">
@@ -32,8 +41,12 @@ export function RunView({ run, operator, watch }: RunProps) {
           <strong>{run.state === 'failed' ? 'Failed' : 'Paused'}:</strong> {run.reason}
         </p>
       )}
-      <Headline run={run} />
-      <Charts run={run} watch={watch} />
+      <Headline run={run} watch={watch} />
+      {run.stages.length > 1 && (
+        <Stages run={run} shown={stage} onShow={(next) => setChosen(next === run.stage ? null : next)} />
+      )}
+      <Curves run={run} stage={stage} watch={watch} />
+      <Pictures run={run} operator={operator} watch={watch} />
       <Volunteers run={run} />
       <Take run={run} operator={operator} />
       <details class="panel spec">
@@ -44,15 +57,9 @@ export function RunView({ run, operator, watch }: RunProps) {
   )
 }
 
-function describe({ spec, parameters, stage }: RunDetail): string {
-  const phase = stage === 'train' ? [] : [`stage ${stage}`]
-  return [
-    spec.model.template,
-    `${count(parameters)} parameters`,
-    spec.strategy.name,
-    spec.updateRule.name,
-    ...phase,
-  ].join(' · ')
+function describe({ spec, parameters }: RunDetail): string {
+  const { model, strategy, updateRule } = spec
+  return [model.template, `${count(parameters)} parameters`, strategy.name, updateRule.name].join(' · ')
 }
 
 // ---- what can be done ------------------------------------------------------------------------------------------
@@ -116,7 +123,7 @@ function Actions({ run, operator, watch }: RunProps) {
 
 // ---- numbers ---------------------------------------------------------------------------------------------------
 
-function Headline({ run }: { run: RunDetail }) {
+function Headline({ run, watch }: { run: RunDetail; watch: Watch }) {
   // As in the chart of the crowd: the coordinator's own volunteer evaluates and does not train.
   const crowd = run.volunteers.filter((volunteer) => !volunteer.trusted)
   const connected = crowd.filter((volunteer) => volunteer.connected).length
@@ -124,10 +131,10 @@ function Headline({ run }: { run: RunDetail }) {
   return (
     <>
       <dl class="tiles headline">
-        <Tile name="Test accuracy" value={percent(run.testAccuracy)} note={`loss ${loss(run.testLoss)}`} />
+        <Measure run={run} watch={watch} />
         <Tile
-          name="Epoch"
-          value={run.epoch.toFixed(2)}
+          name={iterates(run, run.stage) ? 'Iteration' : 'Epoch'}
+          value={iterates(run, run.stage) ? count(run.epoch) : run.epoch.toFixed(2)}
           note={`of ${count(run.epochs)}`}
           share={run.epoch / run.epochs}
         />
@@ -155,6 +162,25 @@ function Headline({ run }: { run: RunDetail }) {
   )
 }
 
+/** What the stage under way is about, as its last test found it. */
+function Measure({ run, watch }: { run: RunDetail; watch: Watch }) {
+  const kind = kindOf(run, run.stage)
+  if (kind === 'classify') {
+    return <Tile name="Test accuracy" value={percent(run.testAccuracy)} note={`loss ${loss(run.testLoss)}`} />
+  }
+  const last = watch.curves(run.run).value.test.findLast(({ stage }) => stage === run.stage)
+  const tested = last ?? { loss: null, measure: null }
+  return kind === 'reconstruct' ? (
+    <Tile name="Squared error" value={loss(tested.measure)} note={`cross-entropy ${loss(tested.loss)}`} />
+  ) : (
+    <Tile
+      name="Reconstruction error"
+      value={loss(tested.loss)}
+      note={`free-energy gap ${loss(last === undefined ? null : gapOf(last))}`}
+    />
+  )
+}
+
 function Tile(props: { name: string; value: string; note: string; share?: number }) {
   return (
     <div class="tile">
@@ -176,88 +202,6 @@ function Entry({ name, value }: { name: string; value: string }) {
       <dt>{name}</dt>
       <dd>{value}</dd>
     </div>
-  )
-}
-
-// ---- curves ----------------------------------------------------------------------------------------------------
-
-function Charts({ run, watch }: { run: RunDetail; watch: Watch }) {
-  const { train, test, complete, problem } = watch.curves(run.run).value
-  const [logarithmic, setLogarithmic] = useState(false)
-  if (problem !== null && train.length === 0) {
-    return <p class="panel empty">The curves could not be loaded: {problem.message}</p>
-  }
-  const empty = !complete
-    ? 'Loading…'
-    : run.state === 'running'
-      ? 'The first point appears with the first accepted update.'
-      : 'Nothing was computed yet.'
-  return (
-    <section class="charts" aria-label="Curves">
-      <Chart
-        title="Loss"
-        empty={empty}
-        format={(value) => value.toPrecision(3)}
-        scale={logarithmic ? 'logarithmic' : 'linear'}
-        curves={[
-          { name: 'train', colour: '--pen', points: train.map(({ seconds, loss }) => [seconds, loss]) },
-          { name: 'test', colour: '--amber', sparse: true, points: test.map(({ seconds, loss }) => [seconds, loss]) },
-        ]}
-        tool={
-          <label class="check">
-            <input
-              type="checkbox"
-              checked={logarithmic}
-              onChange={(event) => setLogarithmic(event.currentTarget.checked)}
-            />
-            Log scale
-          </label>
-        }
-      />
-      <Chart
-        title="Accuracy"
-        empty={empty}
-        format={(value) => percent(value, 1)}
-        scale="share"
-        curves={[
-          { name: 'train', colour: '--pen', points: train.map(({ seconds, accuracy }) => [seconds, accuracy]) },
-          {
-            name: 'test',
-            colour: '--amber',
-            sparse: true,
-            points: test.map(({ seconds, accuracy }) => [seconds, accuracy]),
-          },
-        ]}
-      />
-      <Chart
-        title="Examples a second"
-        empty={empty}
-        format={count}
-        scale="from-zero"
-        curves={[
-          {
-            name: 'all volunteers',
-            colour: '--pen',
-            filled: true,
-            points: train.map((point) => [point.seconds, point.examplesPerSecond]),
-          },
-        ]}
-      />
-      <Chart
-        title="Crowd"
-        empty={empty}
-        format={(value) => value.toFixed(1).replace('.0', '')}
-        scale="from-zero"
-        curves={[
-          {
-            name: 'volunteers',
-            colour: '--pen',
-            points: train.map(({ seconds, volunteers }) => [seconds, volunteers]),
-          },
-          { name: 'staleness', colour: '--amber', points: train.map(({ seconds, staleness }) => [seconds, staleness]) },
-        ]}
-      />
-    </section>
   )
 }
 

@@ -1,7 +1,15 @@
-/** The runs an operator can start from: a few decisions each, the rest are the RunSpec's own defaults. */
+/** The runs an operator can start from: the RunSpecs of runs/, which the command line trains as well, and what to expect. */
+import autoencoder from '../../../runs/autoencoder.json'
+import cnn from '../../../runs/cnn.json'
+import dbn from '../../../runs/dbn.json'
+import dropout from '../../../runs/dropout.json'
+import lbfgs from '../../../runs/lbfgs.json'
+import lenet from '../../../runs/lenet.json'
+import mlp from '../../../runs/mlp.json'
+import rbm from '../../../runs/rbm.json'
+import softmax from '../../../runs/softmax.json'
 
 export interface Template {
-  id: 'softmax' | 'mlp' | 'lenet'
   title: string
   words: string
   spec: object
@@ -9,39 +17,48 @@ export interface Template {
 
 export const TEMPLATES: Template[] = [
   {
-    id: 'softmax',
     title: 'Softmax',
     words: 'One layer, 7,850 parameters. Reads about 92 of 100 digits, soon: good for a first try.',
-    spec: {
-      name: 'Digits, softmax',
-      dataset: { name: 'mnist' },
-      model: { template: 'softmax' },
-      stop: { epochs: 5 },
-      evaluateEveryEpochs: 0.25,
-    },
+    spec: softmax,
   },
   {
-    id: 'mlp',
     title: 'Multilayer perceptron',
-    words: 'Two hidden layers of 256 and 128 units, 235,146 parameters. Reads about 98 of 100.',
-    spec: {
-      name: 'Digits, perceptron',
-      dataset: { name: 'mnist' },
-      model: { template: 'mlp', hidden: [256, 128] },
-      stop: { epochs: 10 },
-      evaluateEveryEpochs: 0.5,
-    },
+    words: 'Two hidden layers, 535,818 parameters, by Downpour SGD. Reads about 98 of 100.',
+    spec: mlp,
   },
   {
-    id: 'lenet',
     title: 'LeNet-5',
-    words: 'A small convolutional network, 61,706 parameters. Reads about 99 of 100 and keeps devices busier.',
-    spec: {
-      name: 'Digits, LeNet-5',
-      dataset: { name: 'mnist' },
-      model: { template: 'lenet' },
-      stop: { epochs: 10 },
-      evaluateEveryEpochs: 0.5,
-    },
+    words: 'A small convolutional network, 61,706 parameters. Reads about 99 of 100.',
+    spec: lenet,
+  },
+  {
+    title: 'CNN',
+    words: 'Four convolutions and dropout, on digits that are shifted, turned and zoomed. Keeps devices busy.',
+    spec: cnn,
+  },
+  {
+    title: 'Dropout',
+    words: 'Three hidden layers of 1,024 units, half of them dropped at random at each step.',
+    spec: dropout,
+  },
+  {
+    title: 'L-BFGS',
+    words: "Spark's multilayer perceptron: whole passes over the data, and few, well-chosen steps.",
+    spec: lbfgs,
+  },
+  {
+    title: 'RBM',
+    words: '500 units that learn strokes without labels, by contrastive divergence.',
+    spec: rbm,
+  },
+  {
+    title: 'Deep belief network',
+    words: 'Three RBMs trained one after the other, then a classifier fine-tuned from them.',
+    spec: dbn,
+  },
+  {
+    title: 'Deep autoencoder',
+    words: 'Squeezes a digit into 30 numbers and draws it again: four RBMs, then the whole network.',
+    spec: autoencoder,
   },
 ]

@@ -6,8 +6,9 @@
  * recognised by its place on the curve.
  */
 import { type Signal, signal } from '@preact/signals'
-import type { LiveEvent, RunDetail, RunMetrics, TestPoint, TrainPoint } from '../../../shared/api.ts'
+import type { IterationPoint, LiveEvent, RunDetail, RunMetrics, TestPoint, TrainPoint } from '../../../shared/api.ts'
 import type { ApiProblem, Operator } from './operator.ts'
+import { iterates } from './stage-kind.ts'
 
 /** loading: nothing known yet · live · lost: shows what it last knew and tries again · refused: the token is wrong */
 export type Link =
@@ -22,6 +23,8 @@ export interface Curves {
   problem: ApiProblem | null
   train: TrainPoint[]
   test: TestPoint[]
+  /** Of the stage under way, where it iterates. */
+  iterations: IterationPoint[]
 }
 
 const FIRST_RETRY_MS = 500
@@ -47,7 +50,7 @@ export class Watch {
   curves(run: string): Signal<Curves> {
     let curves = this.#curves.get(run)
     if (curves === undefined) {
-      curves = signal<Curves>({ complete: false, problem: null, train: [], test: [] })
+      curves = signal<Curves>({ complete: false, problem: null, train: [], test: [], iterations: [] })
       this.#curves.set(run, curves)
       void this.#loadCurves(run, curves)
     }
@@ -105,7 +108,10 @@ export class Watch {
   }
 
   #take(event: LiveEvent) {
-    if (event.type === 'run') return this.learn(event.run)
+    if (event.type === 'run') {
+      this.#followIterations(event.run)
+      return this.learn(event.run)
+    }
     const curves = this.#curves.get(event.run)
     if (curves === undefined) return
     const known = curves.value
@@ -116,18 +122,28 @@ export class Watch {
     }
   }
 
+  /** Iterations come with no event of their own: when their number has grown, they are asked for. */
+  #followIterations(detail: RunDetail) {
+    const { run, stage, epoch } = detail
+    const curves = this.#curves.get(run)
+    const before = this.runs.value?.find((known) => known.run === run)
+    if (curves === undefined || !iterates(detail, stage)) return
+    if (before?.epoch !== epoch || before.stage !== stage) void this.#loadCurves(run, curves)
+  }
+
   async #loadCurves(run: string, curves: Signal<Curves>) {
     const answer = await this.#operator.get<RunMetrics>(`/api/runs/${encodeURIComponent(run)}/metrics`)
     if (!answer.ok) {
       curves.value = { ...curves.value, problem: answer.problem }
       return
     }
-    const { train, test } = answer.value
+    const { train, test, iterations } = answer.value
     curves.value = {
       complete: true,
       problem: null,
       train: train.concat(newer(train, curves.value.train)),
       test: test.concat(newer(test, curves.value.test)),
+      iterations,
     }
   }
 }

@@ -41,8 +41,8 @@ export interface Engine {
   /** For people: "WASM SIMD, 1 thread", "WebGPU (Apple M2)". */
   readonly device: string
   /**
-   * @throws Error where the topology does not end in a softmax activation of its own, has other weights than the
-   * layout, or holds a layer that draws random numbers.
+   * @throws Error where the topology does not end as its objective wants it (models.ts, Objective), has other weights
+   * than the layouts, or holds a layer that draws random numbers by itself (Dropout does not: its come from the keys).
    */
   load(model: ModelDescription): Promise<Trainer>
   /** Disposes the engine's trainers and gives the device back. */

@@ -5,12 +5,15 @@
  *     h = 1[u < h₀], then k times: v = σ(hWᵀ + a), h' = σ(vW + b), h = 1[u < h']
  *     gradient of W: (vᵀh' − v₀ᵀh₀)/n, of a: mean(v − v₀), of b: mean(h' − h₀)
  *
- * minus the log-likelihood's ascent; v and h' stay probabilities. Gaussian hidden units have the mean vW + b and are
+ * minus the log-likelihood's ascent; v and h' stay probabilities. With `visible` samples v = 1[u < σ(hWᵀ + a)], also in the
+ * gradient: a Gibbs chain's v comes to be distributed as the model's, and E[vᵀσ(vW + b)] is then the model's E[vᵀh]. Its
+ * probabilities would not do there: σ(vW + b) is not linear in v, and the two must be of one state. h' stays a mean,
+ * E[h | v], which only takes noise away. Gaussian hidden units have the mean vW + b and are
  * sampled with unit variance. PCD's chains go on from where the last step left them, in this trainer, as many as the
  * largest minibatch had examples; a chain begins at the example of its place.
  *
  * Sample t (from 0) of hidden unit j of an example is draw t·hidden + j of Random(key, Stream.gibbs), a uniform of 24 bits,
- * or a normal. Beside the gradient: Σ(v₀ − v₁)², v₁ the reconstruction from the first sample, and the free energy
+ * or a normal; of visible unit i, draw t·visible + i of Random(key, Stream.gibbs, 1), a uniform. Beside the gradient: Σ(v₀ − v₁)², v₁ the probabilities from the first sample, and the free energy
  * F(v₀). In an evaluation v₁ is the reconstruction from h₀ itself.
  */
 import * as tf from '@tensorflow/tfjs-core'
@@ -22,6 +25,9 @@ import type { Minibatch, ModelDescription, Trainer } from './engine.ts'
 import { loadNetwork } from './network.ts'
 import { tensorOf, trainerOf, use } from './trainer.ts'
 
+/** Which of a key's Gibbs samples are the visible units'. */
+const VISIBLE = 1
+
 /**
  * Loads a model on a started backend.
  * @throws Error where the topology does not end in a Dense layer with visible biases, which alone is trained, or where
@@ -32,6 +38,7 @@ export async function loadRbmTrainer(backend: Backend, description: ModelDescrip
   if (objective.kind !== 'contrastive') throw new Error('invariant: only an RBM is trained by contrastive divergence')
   const { steps, persistent } = objective
   const gaussian = objective.hidden === 'gaussian'
+  const samplesVisible = objective.visible === 'samples'
   const below = topology.config.layers.slice(0, -1)
   const last = topology.config.layers.at(-1)!
   const [visible, hidden] = shapeOf(last.class_name, last.config.name, layout.slots)
@@ -68,6 +75,12 @@ export async function loadRbmTrainer(backend: Backend, description: ModelDescrip
     const draws = { keys, path: [Stream.gibbs], first: t * hidden, each: hidden }
     const drawn = tensorOf(backend, gaussian ? drawNormals(draws) : drawUniforms(draws), mean.shape)
     return gaussian ? tf.add<tf.Tensor2D>(mean, drawn) : tf.step(tf.sub<tf.Tensor2D>(mean, drawn))
+  }
+  /** A chain's visible units, given their probabilities. */
+  const visibleOf = (mean: tf.Tensor2D, keys: Uint32Array, t: number): tf.Tensor2D => {
+    if (!samplesVisible) return mean
+    const draws = { keys, path: [Stream.gibbs, VISIBLE], first: t * visible, each: visible }
+    return tf.step(tf.sub<tf.Tensor2D>(mean, tensorOf(backend, drawUniforms(draws), mean.shape)))
   }
   /** Σ F(v). */
   const freeEnergy = (v: tf.Tensor2D, { input, mean }: ReturnType<typeof up>): tf.Scalar => {
@@ -112,22 +125,20 @@ export async function loadRbmTrainer(backend: Backend, description: ModelDescrip
         const seen = up(v0)
         const h0 = sample(seen.mean, keys, 0)
         const v1 = down(h0)
-        let [h, v]: [tf.Tensor2D, tf.Tensor2D | null] = persistent ? [chainsFrom(h0), null] : [h0, v1]
-        let mean = h
-        for (let t = 1; t <= steps; t++) {
-          v = v ?? down(h)
+        // Without chains the first step's probabilities are the reconstruction's.
+        let v = visibleOf(persistent ? down(chainsFrom(h0)) : v1, keys, 0)
+        let { mean } = up(v)
+        for (let t = 1; t < steps; t++) {
+          v = visibleOf(down(sample(mean, keys, t)), keys, t)
           mean = up(v).mean
-          if (t === steps) break
-          h = sample(mean, keys, t)
-          v = null
         }
         if (persistent) keepChains(sample(mean, keys, steps))
         const rise = tf.mul<tf.Tensor2D>(mean, 1 / count)
         const fall = tf.mul<tf.Tensor2D>(seen.mean, -1 / count)
         const slopes: tf.Tensor[] = []
-        slopes[kernelAt] = productSum(v!, rise, v0, fall)
+        slopes[kernelAt] = productSum(v, rise, v0, fall)
         slopes[biasAt] = tf.sum(tf.add(rise, fall), 0)
-        slopes[visibleBiasAt] = tf.mul(tf.sum(tf.sub(v!, v0), 0), 1 / count)
+        slopes[visibleBiasAt] = tf.mul(tf.sum(tf.sub(v, v0), 0), 1 / count)
         return [sumsOf(v0, v1, seen), ...slopes]
       })
       return { gradient, sums }

@@ -110,7 +110,13 @@ function legend(curves: readonly Curve[]): string[] {
     const mark =
       as === 'dots'
         ? `<circle cx="${left + 8}" cy="${y}" r="4" fill="${colour}"/>`
-        : line(left, y, left + 16, y, `stroke="${colour}" stroke-width="2"${as === 'dashes' ? ' stroke-dasharray="5 3"' : ''}`)
+        : line(
+            left,
+            y,
+            left + 16,
+            y,
+            `stroke="${colour}" stroke-width="2"${as === 'dashes' ? ' stroke-dasharray="5 3"' : ''}`,
+          )
     return [mark, text(left + 22, y + 4, name)]
   })
 }
@@ -128,7 +134,10 @@ function scale({ logarithmic = false, from, to }: Axis, values: readonly number[
   const along = logarithmic
     ? (value: number) => Math.log(Math.max(value, low) / low) / Math.log(high / low)
     : (value: number) => (value - low) / (high - low)
-  return { ticks: ticks.filter((tick) => tick >= low && tick <= high), at: (value: number) => start + (end - start) * along(value) }
+  return {
+    ticks: ticks.filter((tick) => tick >= low && tick <= high),
+    at: (value: number) => start + (end - start) * along(value),
+  }
 }
 
 function rounds(low: number, high: number): number[] {

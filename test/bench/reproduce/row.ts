@@ -107,4 +107,5 @@ export function beginning(outcomes: Outcomes, prefix: string): Outcome[] {
 export const valuesOf = (outcomes: readonly Outcome[], figure: string): number[] =>
   outcomes.map(({ figures }) => figures[figure])
 
-export const meanOf = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
+export const meanOf = (values: readonly number[]): number =>
+  values.reduce((sum, value) => sum + value, 0) / values.length

@@ -1,0 +1,21 @@
+/** What kind of learning a run's stage is, and so what it is measured by and how it is called. */
+import type { RunDetail } from '../../../shared/api.ts'
+
+/** classify: accuracy · contrastive: an RBM's reconstruction error · reconstruct: an autoencoder's squared error */
+export type StageKind = 'classify' | 'contrastive' | 'reconstruct'
+
+export function kindOf({ spec }: RunDetail, stage: string): StageKind {
+  if (stage !== 'train') return 'contrastive'
+  return spec.model.template === 'autoencoder' ? 'reconstruct' : 'classify'
+}
+
+/** Whether its progress is counted in iterations, not in passes over the examples. */
+export function iterates({ spec }: RunDetail, stage: string): boolean {
+  const { name } = stage === 'train' || spec.pretrain === undefined ? spec.strategy : spec.pretrain.strategy
+  return name === 'gradient-descent' || name === 'sandblaster'
+}
+
+/** RBM 2, Fine-tuning. */
+export function stageTitle(stage: string): string {
+  return stage === 'train' ? 'Fine-tuning' : stage.replace(/^rbm-/, 'RBM ')
+}

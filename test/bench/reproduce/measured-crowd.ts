@@ -1,0 +1,144 @@
+/**
+ * A trial with a crowd made to measure: a coordinator in this process, and volunteers of a chosen pace in processes of
+ * their own, several in one where that is asked for. Training begins when all of them are there. Volunteers are killed
+ * and replaced where the trial says so. An interrupted run goes on where the folder has it.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { isDeepStrictEqual } from 'node:util'
+import { StorageError } from '../../../coordinator/journal/journal.ts'
+import type { Run } from '../../../coordinator/run/run.ts'
+import { type RunningServer, startServer } from '../../../coordinator/server.ts'
+import type { RunDetail, RunState } from '../../../shared/api.ts'
+import type { RunSpec } from '../../../shared/run-spec.ts'
+import type { CrowdProcessOptions } from './crowd-process.ts'
+import { Interrupted } from './interrupted.ts'
+import type { Crowd } from './row.ts'
+
+const PROCESS = fileURLToPath(new URL('./crowd-process.ts', import.meta.url))
+const LOOK_MS = 20
+const SPEAK_MS = 15_000
+/** So long may a crowd take to come together, on a machine that does much else. */
+const GATHER_WITHIN_MS = 300_000
+
+export interface CrowdReport {
+  /** Since this process was started. */
+  readonly bytesDown: number
+  readonly replaced: number
+}
+
+/** Trains to the end. Throws Interrupted when `signal` says so. */
+export async function trainWithCrowd(
+  folder: string,
+  spec: RunSpec,
+  { volunteers, measured = {} }: Crowd,
+  signal: AbortSignal,
+  say: (words: string) => void,
+): Promise<CrowdReport> {
+  const { pace = null, together = 1, replaceAfter = [] } = measured
+  const server = await startServer({ port: 0, dataFolder: folder })
+  const crowd: Processes = new Processes((hosted) => ({ url: server.url, run: run.id, volunteers: hosted, pace }))
+  let run: Run
+  try {
+    run = await paused(server, spec)
+    if (run.state === 'paused') {
+      for (let left = volunteers; left > 0; left -= together) crowd.start(Math.min(together, left))
+      const late = Date.now() + GATHER_WITHIN_MS
+      while (run.roster.crowd < volunteers) {
+        if (Date.now() > late) throw new Error(`only ${run.roster.crowd} of ${volunteers} volunteers came`)
+        await look(crowd, signal)
+      }
+      await move(server, run, 'running')
+    }
+    const updates = () => run.history.counts.updates
+    // What was replaced before an interruption is not replaced again.
+    const due = replaceAfter.filter((after) => after > updates())
+    let replaced = replaceAfter.length - due.length
+    let spoken = Date.now()
+    while (!run.settled) {
+      await look(crowd, signal)
+      if (due.length > 0 && updates() >= due[0]) {
+        due.shift()
+        crowd.replace(replaced++)
+      }
+      if (Date.now() - spoken < SPEAK_MS) continue
+      spoken = Date.now()
+      const { epoch, epochs, trainLoss, meanStaleness, examplesPerSecond } = run.detail(spoken)
+      say(
+        `${epoch.toFixed(2)}/${epochs}, loss ${trainLoss?.toFixed(4)}, staleness ${meanStaleness.toFixed(1)}, ${Math.round(examplesPerSecond)} examples/s`,
+      )
+    }
+    if (run.state === 'failed') throw new Error(`the run failed: ${run.history.reason}`)
+    return { bytesDown: run.bytesDown, replaced }
+  } finally {
+    crowd.stop()
+    await server.close()
+  }
+}
+
+async function look(crowd: Processes, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) throw new Interrupted()
+  if (crowd.failed) throw new Error('a volunteer ended by itself; it says why above')
+  await sleep(LOOK_MS)
+}
+
+/** The run of this spec that the folder holds, or a new one, at rest until its crowd is there; a finished one as it is. */
+async function paused(server: RunningServer, spec: RunSpec): Promise<Run> {
+  const { runs } = server
+  let run = runs.list().find((other) => isDeepStrictEqual(other.spec, spec) && other.state !== 'failed')
+  if (run === undefined) {
+    const id = `r${Date.now().toString(36)}`
+    done(await new Promise<RunDetail | StorageError>((answer) => runs.create(id, spec, Date.now(), answer)))
+    run = runs.get(id)!
+  }
+  if (run.state === 'running') await move(server, run, 'paused')
+  return run
+}
+
+async function move({ runs }: RunningServer, run: Run, state: RunState): Promise<void> {
+  done(await new Promise((answer) => runs.move(run, state, null, Date.now(), answer)))
+}
+
+function done(outcome: RunDetail | StorageError | string): void {
+  if (outcome instanceof StorageError) throw outcome
+  if (typeof outcome === 'string') throw new Error(outcome)
+}
+
+class Processes {
+  failed = false
+  private readonly options: (volunteers: number) => CrowdProcessOptions
+  private readonly children: { child: ChildProcess; volunteers: number }[] = []
+  private readonly expected = new Set<ChildProcess>()
+
+  constructor(options: (volunteers: number) => CrowdProcessOptions) {
+    this.options = options
+  }
+
+  start(volunteers: number, at = this.children.length): void {
+    const child = spawn(process.execPath, ['--import', 'tsx', PROCESS, JSON.stringify(this.options(volunteers))], {
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+      detached: true,
+    })
+    child.once('exit', () => {
+      if (!this.expected.has(child)) this.failed = true
+    })
+    this.children[at] = { child, volunteers }
+  }
+
+  /** Kills the n-th of them, counted round, and starts another in its place. */
+  replace(n: number): void {
+    const at = n % this.children.length
+    const { child, volunteers } = this.children[at]
+    this.expected.add(child)
+    child.kill('SIGKILL')
+    this.start(volunteers, at)
+  }
+
+  stop(): void {
+    for (const { child } of this.children) {
+      this.expected.add(child)
+      child.kill('SIGTERM')
+    }
+  }
+}

@@ -1,0 +1,139 @@
+/**
+ * What came out, written down: a JSON file a row with every value, a plot, and the section of RESULTS.md between the
+ * markers, which is made anew from all those files each time.
+ */
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { svg } from './chart.ts'
+import { judge } from './judge.ts'
+import type { Places } from './places.ts'
+import type { Claim, Outcome, Outcomes, Row } from './row.ts'
+import { ROWS } from './rows.ts'
+
+/** A result as it is kept. */
+export interface Result {
+  readonly row: string
+  readonly title: string
+  readonly command: string
+  readonly seeds: readonly number[]
+  readonly claims: readonly Claim[]
+  readonly remarks: readonly string[]
+  readonly outcomes: readonly Outcome[]
+}
+
+const BEGIN = '<!-- reproduce -->'
+const END = '<!-- /reproduce -->'
+const DIGITS = 6
+
+export function writeResult(row: Row, outcomes: Outcomes, command: string, places: Places): Result {
+  const all = [...outcomes.values()]
+  const result: Result = {
+    row: row.name,
+    title: row.title,
+    command,
+    seeds: [...new Set(all.map(({ seed }) => seed))],
+    claims: row.claims(outcomes),
+    remarks: row.remarks?.(outcomes) ?? [],
+    outcomes: all,
+  }
+  write(join(places.results, `${row.name}.json`), asJson(result))
+  write(join(places.plots, `${row.name}.svg`), svg(row.charts(outcomes)))
+  writePage(places)
+  return result
+}
+
+/** Measured numbers to a few digits, and lists of numbers and points on one line: it is read, and compared, by people too. */
+export function asJson(value: unknown): string {
+  const rounded = (_: string, inner: unknown) =>
+    typeof inner === 'number' && !Number.isInteger(inner) ? Number(inner.toPrecision(DIGITS)) : inner
+  const oneLine = (list: string) => list.replace(/\s+/g, ' ')
+  const text = JSON.stringify(value, rounded, 2)
+  return `${text.replace(/\[[\s\d.,eE+-]+\]/g, oneLine).replace(/\[\s*(\[[^[\]]*\],?\s*)+\]/g, oneLine)}\n`
+}
+
+/** The page with its section made anew; what is not between the markers stays as it is. */
+function writePage({ page, results, plotsFromPage }: Places): void {
+  const before = existsSync(page) ? readFileSync(page, 'utf8') : `# Results\n\n${BEGIN}\n${END}\n`
+  const [begin, end] = [before.indexOf(BEGIN), before.indexOf(END)]
+  if (begin < 0 || end < begin) throw new Error(`${page} has no section between ${BEGIN} and ${END}`)
+  const files = readdirSync(results).filter((file) => file.endsWith('.json'))
+  const read = files.map((file) => JSON.parse(readFileSync(join(results, file), 'utf8')) as Result)
+  const place = ({ row }: Result) => ROWS.findIndex(({ name }) => name === row)
+  read.sort((a, b) => place(a) - place(b))
+  write(page, `${before.slice(0, begin)}${BEGIN}\n\n${section(read, plotsFromPage)}\n${before.slice(end)}`)
+}
+
+export function section(results: readonly Result[], plots: string): string {
+  return `## Reference figures, reproduced
+
+Written by \`npm run reproduce -- <row>\` from \`test/bench/reproduce/results/\`; not to be edited by hand. Settings were
+chosen without the test set, which is looked at after the last iteration only. What is judged is the mean over the
+seeds, or the worst value where the figure is a largest one.
+
+| row | figure | reference | measured: mean (min to max) | measured over reference | reach | aim |
+|---|---|---|---|---|---|---|
+${results.flatMap(({ row, claims }) => claims.map((claim, i) => claimLine(i === 0 ? `[${row}](${plots}/${row}.svg)` : '', claim))).join('\n')}
+
+| row | command after \`npm run\` | seeds | volunteers | examples/s of each | running s a run | updates a run | mean staleness | MB up, down a run | commit | machine | date |
+|---|---|---|---|---|---|---|---|---|---|---|---|
+${results.map(conditionsLine).join('\n')}
+${results.flatMap(({ row, remarks }) => remarks.map((remark) => `\n${row}: ${remark}\n`)).join('')}`
+}
+
+function claimLine(row: string, claim: Claim): string {
+  const { figure, unit, reference, source, better } = claim
+  const { mean, min, max, ratio, reached, aimed } = judge(claim)
+  const bound = (value: number | null, met: boolean | null): string => {
+    if (value === null) return ''
+    const sign = { lower: '≤', higher: '≥', near: '±' }[better]
+    const words = better === 'near' ? `${100 * value} %` : `${value}${unit}`
+    return met === true ? `${sign} ${words}: met` : `${sign} ${words}: **not met**`
+  }
+  const cells = [
+    row,
+    figure,
+    reference === null ? source : `${reference}${unit} (${source})`,
+    `${digits(mean)}${unit} (${digits(min)} to ${digits(max)})`,
+    ratio === null ? '' : digits(ratio),
+    bound(claim.reach, reached),
+    bound(claim.aim, aimed),
+  ]
+  return `| ${cells.join(' | ')} |`
+}
+
+function conditionsLine({ row, command, seeds, outcomes }: Result): string {
+  const each = (of: (outcome: Outcome) => string) => [...new Set(outcomes.map(of))].join('; ')
+  const span = (of: (outcome: Outcome) => number, shown: (value: number) => string) => {
+    const all = outcomes.map(of).sort((a, b) => a - b)
+    const ends = [...new Set([shown(all[0]), shown(all[all.length - 1])])]
+    return ends.join(' to ')
+  }
+  const whole = (value: number) => String(Math.round(value))
+  const megabytes = (value: number) => String(Number((value / 1e6).toPrecision(3)))
+  const down = outcomes.flatMap(({ bytesDown }) => (bytesDown === null ? [] : [bytesDown]))
+  const cells = [
+    row,
+    `\`${command}\``,
+    seeds.join(', '),
+    each(({ volunteers }) => String(volunteers)),
+    each(({ pace }) => (pace === null ? 'as fast as it goes' : String(pace))),
+    span(({ seconds }) => seconds, whole),
+    span(({ updates }) => updates, whole),
+    span(({ meanStaleness }) => meanStaleness, digits),
+    `${span(({ bytesUp }) => bytesUp, megabytes)}, ${down.length === 0 ? 'not known' : [...new Set([Math.min(...down), Math.max(...down)].map(megabytes))].join(' to ')}`,
+    each(({ commit }) => commit),
+    each(({ machine }) => machine),
+    [...new Set(outcomes.map(({ date }) => date.slice(0, 10)))].sort().join('; '),
+  ]
+  return `| ${cells.join(' | ')} |`
+}
+
+export function digits(value: number): string {
+  const rounded = Number(value.toPrecision(3))
+  return rounded !== 0 && Math.abs(rounded) < 1e-3 ? rounded.toExponential() : String(rounded)
+}
+
+function write(file: string, text: string): void {
+  mkdirSync(dirname(file), { recursive: true })
+  writeFileSync(file, text)
+}

@@ -1,0 +1,238 @@
+/**
+ * What asynchrony costs: 784-256-10 ReLU, minibatches of 64, 20 epochs of accepted examples, by 1, 8 and 32 volunteers
+ * of equal pace who never wait for each other. First plain asynchronous SGD, each crowd at its best rate, for reference;
+ * then the best policy found for the crowd. What is claimed is the loss of accuracy against one volunteer's plain SGD.
+ *
+ * Staleness is real: a volunteer's lease is bound to its parameters when its update before is accepted, and takes its
+ * paced time, in which all the others' updates come in. `behind` counts these, and is crowd - 1 whatever a buffer makes of
+ * versions; `computing` is the share of all volunteers' time in which they did compute.
+ */
+import type { RunSpec } from '../../../../shared/run-spec.ts'
+import {
+  beginning,
+  type Claim,
+  type Crowd,
+  meanOf,
+  type Outcomes,
+  type Row,
+  type Settings,
+  type Trial,
+  valuesOf,
+} from '../row.ts'
+import { heldOut, quickened, specOf } from '../spec-file.ts'
+import { lastStage, testError, trainingCurve, type Update } from '../trained-run.ts'
+
+type Changes = { readonly updateRule: object; readonly policy?: object; readonly schedule?: object }
+
+/** Plain asynchronous SGD: rate·(staleness + 1) about 1.6 is stable, 4 diverges (ALGORITHMS §6). */
+const PLAIN: Record<number, Changes> = {
+  1: { updateRule: { name: 'sgd', rate: 0.5 } },
+  8: { updateRule: { name: 'sgd', rate: 0.2 } },
+  32: { updateRule: { name: 'sgd', rate: 0.05 } },
+}
+/** Chosen on the last 10,000 training digits (`--choose`, seed 101), then fixed. */
+const POLICY: Record<number, Changes> = {
+  8: { updateRule: { name: 'adam', rate: 0.001 }, policy: { buffer: 4 } },
+  32: { updateRule: { name: 'adam', rate: 0.003 }, policy: { buffer: 16 } },
+}
+/** What `--choose` tries. */
+const GRID: Record<number, readonly Changes[]> = {
+  1: [0.2, 0.5, 0.8].map((rate) => ({ updateRule: { name: 'sgd', rate } })),
+  8: [
+    ...[0.1, 0.2].map((rate) => ({ updateRule: { name: 'sgd', rate } })),
+    ...[0.0005, 0.001, 0.002].flatMap((rate) =>
+      [2, 4, 8].map((buffer) => ({ updateRule: { name: 'adam', rate }, policy: { buffer } })),
+    ),
+    { updateRule: { name: 'sgd', rate: 0.2 }, policy: { compensation: {} } },
+  ],
+  32: [
+    ...[0.03, 0.05].map((rate) => ({ updateRule: { name: 'sgd', rate } })),
+    ...[0.001, 0.002, 0.004].flatMap((rate) =>
+      [8, 16, 32].map((buffer) => ({ updateRule: { name: 'adam', rate }, policy: { buffer } })),
+    ),
+    { updateRule: { name: 'sgd', rate: 0.5 }, policy: { weight: { name: 'inverse' } } },
+  ],
+}
+const CHOICE_SEED = 101
+
+/** ALGORITHMS §6: plain SGD at 20 epochs. */
+const REFERENCE: Record<number, number> = { 1: 1.92, 8: 2.22, 32: 3.65 }
+/** Points of error that a crowd may lose against one volunteer. */
+const REACH: Record<number, number> = { 8: 0.2, 32: 0.6 }
+const BATCH = 64
+/** Of the whole crowd. What two cores can compute, send and fold beside each other, with room to spare. */
+const UPDATES_A_SECOND = 60
+const PROCESSES = 2
+
+const spec = (seed: number, { updateRule, policy = {}, schedule = {} }: Changes): RunSpec =>
+  specOf('mlp', {
+    name: 'What asynchrony costs',
+    seed,
+    model: { hidden: [256], activation: 'relu' },
+    strategy: { batchSize: BATCH, pushEvery: 1, warmStart: 0, policy },
+    updateRule,
+    schedule: { shape: 'linear', final: 0, ...schedule },
+    stop: { epochs: 20 },
+  })
+
+const crowdOf = (volunteers: number): Crowd => ({
+  volunteers,
+  measured: { pace: (UPDATES_A_SECOND * BATCH) / volunteers, together: Math.ceil(volunteers / PROCESSES) },
+})
+const plain = (volunteers: number) => `plain-${volunteers}-`
+const policy = (volunteers: number) => `policy-${volunteers}-`
+
+const trialOf = (name: string, seed: number, volunteers: number, changes: Changes, settings: Settings): Trial => ({
+  name,
+  seed,
+  spec: quickened(spec(seed, changes), settings, 2_000),
+  crowd: crowdOf(volunteers),
+})
+
+const entries = (table: Record<number, Changes>) =>
+  Object.entries(table).map(([volunteers, changes]) => [Number(volunteers), changes] as const)
+
+export const asynchrony: Row = {
+  name: 'asynchrony',
+  title: 'What asynchrony costs: 784-256-10, 20 epochs, minibatches of 64',
+  trials: (settings) =>
+    settings.seeds.flatMap((seed) => [
+      ...entries(PLAIN).map(([w, changes]) => trialOf(`${plain(w)}seed-${seed}`, seed, w, changes, settings)),
+      ...entries(POLICY).map(([w, changes]) => trialOf(`${policy(w)}seed-${seed}`, seed, w, changes, settings)),
+    ]),
+  read: (run) => ({
+    figures: {
+      error: testError(run),
+      staleness: run.meanStaleness,
+      behind: meanOf(behind(run.updates)),
+      computing: computing(run.updates),
+    },
+    curves: { training: trainingCurve(run, lastStage(run), 'error', 2) },
+  }),
+  claims: (outcomes): Claim[] => [
+    ...entries(PLAIN).map(
+      ([w]): Claim => ({
+        figure: `test error of plain asynchronous SGD, ${w} volunteer${w === 1 ? '' : 's'}`,
+        unit: ' %',
+        values: valuesOf(beginning(outcomes, plain(w)), 'error'),
+        reference: REFERENCE[w],
+        source: 'ALGORITHMS §6, measured',
+        better: 'lower',
+        reach: null,
+        aim: null,
+      }),
+    ),
+    ...entries(POLICY).map(
+      ([w, changes]): Claim => ({
+        figure: `test error above one volunteer's, ${w} volunteers with ${inWords(changes)}`,
+        unit: ' points',
+        values: penalties(outcomes, w),
+        reference: Number((REFERENCE[w] - REFERENCE[1]).toFixed(2)),
+        source: 'plain SGD, ALGORITHMS §6',
+        better: 'lower',
+        reach: REACH[w],
+        aim: null,
+      }),
+    ),
+  ],
+  remarks: (outcomes) => {
+    const kinds = [
+      ...entries(PLAIN).map(([w]) => [`plain, ${w}`, plain(w)] as const),
+      ...entries(POLICY).map(([w]) => [`policy, ${w}`, policy(w)] as const),
+    ]
+    const said = kinds.map(([words, prefix]) => {
+      const of = beginning(outcomes, prefix)
+      const [error, stale, others, busy] = ['error', 'staleness', 'behind', 'computing'].map((figure) =>
+        meanOf(valuesOf(of, figure)),
+      )
+      return `${words}: error ${error.toFixed(2)} %, staleness ${stale.toFixed(1)}, behind by ${others.toFixed(1)}, computing ${Math.round(100 * busy)} %`
+    })
+    return [
+      `Mean staleness in versions, updates of others accepted since an update's lease was bound, and share of the volunteers' time spent computing: ${said.join('; ')}.`,
+      'Nobody waits for another.',
+    ]
+  },
+  charts(outcomes) {
+    const dots = (table: Record<number, Changes>, prefix: (w: number) => string, name: string, colour: number) => {
+      const values = entries(table).map(([w]) => [w, valuesOf(beginning(outcomes, prefix(w)), 'error')] as const)
+      return {
+        name,
+        points: values.map(([w, errors]) => [w, meanOf(errors)] as const),
+        spread: values.map(([, errors]) => [Math.min(...errors), Math.max(...errors)] as const),
+        as: 'dots' as const,
+        colour,
+      }
+    }
+    return [
+      {
+        title: 'Test error after 20 epochs of accepted examples',
+        x: { label: 'volunteers', logarithmic: true, from: 0.8, to: 40 },
+        y: { label: 'test error, %', from: 0 },
+        curves: [
+          {
+            name: 'plain, reference',
+            points: Object.entries(REFERENCE).map(([w, error]) => [Number(w), error] as const),
+            as: 'dashes',
+            colour: 3,
+          },
+          dots(PLAIN, plain, 'plain SGD', 1),
+          dots(POLICY, policy, 'best policy', 0),
+        ],
+      },
+      {
+        title: 'Training error',
+        x: { label: 'epoch', from: 0 },
+        y: { label: 'error, % (logarithmic)', logarithmic: true },
+        curves: [...outcomes.values()].map(({ trial, curves }) => ({
+          name: trial.replace(/-seed-\d+$/, ''),
+          points: curves.training.filter(([, error]) => error > 0),
+          colour: [...new Set([...outcomes.keys()].map((other) => other.replace(/-seed-\d+$/, '')))].indexOf(
+            trial.replace(/-seed-\d+$/, ''),
+          ),
+        })),
+      },
+    ]
+  },
+  choices: (settings) => ({
+    decides: 'error',
+    trials: Object.entries(GRID).flatMap(([volunteers, all]) =>
+      all.map((changes): Trial => {
+        const name = `choose-${volunteers}-${inWords(changes).replace(/[^a-z0-9.]+/g, '-')}`
+        const trial = trialOf(name, CHOICE_SEED, Number(volunteers), changes, settings)
+        return { ...trial, spec: heldOut(trial.spec) }
+      }),
+    ),
+  }),
+}
+
+function inWords({ updateRule, policy = {} }: Changes): string {
+  const words = (value: object): string =>
+    Object.values(value)
+      .map((inner) => (typeof inner === 'object' && inner !== null ? words(inner) : String(inner)))
+      .join(' ')
+  const policies = Object.entries(policy).map(([name, value]) =>
+    `${name} ${typeof value === 'object' && value !== null ? words(value) : value}`.trim(),
+  )
+  return [words(updateRule), ...policies].join(', ')
+}
+
+function penalties(outcomes: Outcomes, volunteers: number): number[] {
+  const alone = valuesOf(beginning(outcomes, plain(1)), 'error')
+  return valuesOf(beginning(outcomes, policy(volunteers)), 'error').map((error, i) => error - alone[i])
+}
+
+/** For each update, how many of others were accepted since the volunteer's last one, when its lease was bound. */
+function behind(updates: readonly Update[]): number[] {
+  const last = new Map<string, number>()
+  return updates.flatMap(({ volunteer }, i) => {
+    const before = last.get(volunteer)
+    last.set(volunteer, i)
+    return before === undefined ? [] : [i - before - 1]
+  })
+}
+
+function computing(updates: readonly Update[]): number {
+  const crowd = new Set(updates.map(({ volunteer }) => volunteer)).size
+  const ms = updates[updates.length - 1].at - updates[0].at
+  return updates.reduce((sum, { computeMs }) => sum + computeMs, 0) / (crowd * ms)
+}

@@ -1,0 +1,35 @@
+/**
+ * The seed's deep belief network 784-500-500-2000-10: three RBMs by CD-1, ten epochs each, then 2000 iterations of the
+ * whole network.
+ */
+import type { RunSpec } from '../../../../shared/run-spec.ts'
+import { specOf } from '../spec-file.ts'
+import { classifierRow } from './classifier.ts'
+import { portions } from './portions.ts'
+
+export const dbnSpec = (seed: number, volunteers: number, changes: Record<string, unknown> = {}): RunSpec =>
+  specOf('dbn', {
+    seed,
+    strategy: portions(120, volunteers),
+    pretrain: { epochs: 10, strategy: portions(100, volunteers) },
+    ...changes,
+  })
+
+/** The pre-training is the published one; what is chosen is the fine-tuning. */
+const rates = [0.001, 0.002, 0.003]
+const CHOICE_SEED = 101
+
+export const dbn = classifierRow({
+  name: 'dbn',
+  title: 'DBN 784-500-500-2000-10, 2000 iterations',
+  spec: dbnSpec,
+  shows: 'error',
+  reference: 1.96,
+  source: "the seed's slide",
+  reach: 1.4,
+  aim: 1.2,
+  grid: (volunteers) =>
+    Object.fromEntries(
+      rates.map((rate) => [`rate-${rate}`, dbnSpec(CHOICE_SEED, volunteers, { updateRule: { name: 'adam', rate } })]),
+    ),
+})

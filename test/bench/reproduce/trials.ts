@@ -1,0 +1,103 @@
+/**
+ * Carrying a trial out: in a folder of its own, where an interrupted one goes on and a finished one is only read. What
+ * the journal does not know of it (commit, machine, what went down) is kept beside it.
+ */
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpus } from 'node:os'
+import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
+import { trainWithCrowd } from './measured-crowd.ts'
+import type { Places } from './places.ts'
+import type { Crowd, Outcome, Row, Trial } from './row.ts'
+import { trainByCommand } from './train-command.ts'
+import { readTrainedRun } from './trained-run.ts'
+
+/** What makes two trials the same. */
+interface Identity {
+  readonly spec: Trial['spec']
+  readonly crowd: Crowd
+}
+
+interface Kept extends Identity, Pick<Outcome, 'date' | 'commit' | 'machine' | 'replaced' | 'bytesDown'> {}
+
+export interface Doing {
+  readonly places: Places
+  /** Forgets what was done before. */
+  readonly fresh: boolean
+  readonly signal: AbortSignal
+  say(words: string): void
+}
+
+export async function outcomeOf(row: Row, trial: Trial, doing: Doing): Promise<Outcome> {
+  const { places, fresh, say } = doing
+  const folder = join(places.data, `${trial.sharedWith ?? row.name}-${trial.name}`)
+  const identity: Identity = { spec: trial.spec, crowd: trial.crowd }
+  const before = readJson<Identity>(join(folder, 'trial.json'))
+  if (fresh || (before !== null && !isDeepStrictEqual(pick(before), asKept(identity)))) {
+    rmSync(folder, { recursive: true, force: true })
+  }
+  const finished = readJson<Kept>(join(folder, 'finished.json'))
+  if (finished !== null) say(`${trial.name}: finished before, in ${folder}`)
+  const kept = finished ?? (await carryOut(folder, trial, identity, doing))
+  const run = readTrainedRun(folder, trial.spec)
+  const { date, commit, machine, replaced, bytesDown } = kept
+  return {
+    trial: trial.name,
+    seed: trial.seed,
+    spec: trial.spec,
+    volunteers: trial.crowd.volunteers,
+    pace: trial.crowd.measured?.pace ?? null,
+    ...{ date, commit, machine, replaced, bytesDown },
+    ...{ seconds: run.seconds, examples: run.examples, updates: run.updates.length },
+    ...{ meanStaleness: run.meanStaleness, bytesUp: run.bytesUp },
+    ...row.read(run, trial),
+  }
+}
+
+async function carryOut(
+  folder: string,
+  { name, spec, crowd }: Trial,
+  identity: Identity,
+  { signal, say }: Doing,
+): Promise<Kept> {
+  const resumed = existsSync(join(folder, 'journal.sqlite'))
+  say(`${name}: ${resumed ? 'goes on' : 'begins'}, in ${folder}`)
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(join(folder, 'trial.json'), `${JSON.stringify(identity)}\n`)
+  const where = { commit: commit(), machine: machine() }
+  const { bytesDown, replaced } =
+    crowd.measured === undefined
+      ? { ...(await trainByCommand(folder, spec, crowd.volunteers, signal)), replaced: 0 }
+      : await trainWithCrowd(folder, spec, crowd, signal, (words) => say(`${name}: ${words}`))
+  const kept: Kept = {
+    ...identity,
+    ...where,
+    date: new Date().toISOString(),
+    replaced,
+    bytesDown: resumed ? null : bytesDown,
+  }
+  writeFileSync(join(folder, 'finished.json'), `${JSON.stringify(kept)}\n`)
+  return kept
+}
+
+const pick = ({ spec, crowd }: Identity): Identity => ({ spec, crowd })
+/** As it comes back from a file. */
+const asKept = (identity: Identity): Identity => JSON.parse(JSON.stringify(identity))
+
+function readJson<T>(file: string): T | null {
+  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as T) : null
+}
+
+/** With a plus where the code is not what was committed; results are not code. */
+function commit(): string {
+  const git = (...args: string[]) => execFileSync('git', args, { encoding: 'utf8' }).trim()
+  try {
+    const changed = git('status', '--porcelain', '--untracked-files=no', '--', '.', ':!test/bench', ':!*.md')
+    return `${git('rev-parse', '--short', 'HEAD')}${changed === '' ? '' : '+'}`
+  } catch {
+    return 'no git'
+  }
+}
+
+const machine = (): string => `${cpus()[0].model.trim()}, ${cpus().length} cores, Node ${process.versions.node}`

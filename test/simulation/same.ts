@@ -1,0 +1,58 @@
+/** Whether two histories are the same: parameters, what the rule and the strategy keep beside them, counts and curves. */
+import type { History } from '../../coordinator/run/history.ts'
+import { must } from './violation.ts'
+
+export function same(rule: string, history: History, expected: History, what: string): void {
+  const [a, b] = [history.parameters, expected.parameters]
+  must(rule, a.version === b.version, `${what} is at version ${a.version}, the journal says ${b.version}`)
+  const [left, right] = [told(history), told(expected)]
+  for (const key of Object.keys(left)) {
+    must(rule, left[key] === right[key], () => `${what}: ${key} is ${left[key]}, the journal says ${right[key]}`)
+  }
+  const others = new Map(vectorsOf(expected).map((vector) => [vector.name, vector.values]))
+  const vectors = vectorsOf(history)
+  must(rule, vectors.length === others.size, `${what} has ${vectors.length} vectors, the journal says ${others.size}`)
+  for (const { name, values } of vectors) {
+    const other = others.get(name) ?? new Float32Array()
+    must(rule, values.length === other.length, `${what}: vector ${name} has ${values.length} floats`)
+    for (let i = 0; i < values.length; i++) {
+      const equal = Object.is(values[i], other[i])
+      must(rule, equal, () => `${what}, version ${a.version}: ${name}[${i}] is ${values[i]}, not ${other[i]}`)
+    }
+  }
+}
+
+/** The same for all that a checkpoint holds. It counts as one taken, so it is for the end of a story only. */
+export function sameCheckpoint(rule: string, history: History, expected: History, what: string): void {
+  const [left, right] = [history, expected].map((one) => one.checkpoint('any')?.state as Record<string, unknown>)
+  for (const key of Object.keys(left ?? {})) {
+    // What an open epoch looks like is compared above.
+    if (key === 'stageState') continue
+    const [a, b] = [JSON.stringify(left[key]), JSON.stringify(right?.[key])]
+    must(rule, a === b, `${what}: ${key} of a checkpoint is ${a}, the journal says ${b}`)
+  }
+}
+
+/** Every vector by name. The models here are smaller than one range. */
+function vectorsOf({ stage, stack, outcomes }: History): { name: string; values: ArrayLike<number> }[] {
+  return [
+    ...stage.vectors().map(({ name, range, values }) => ({ name: `${name}/${range}`, values })),
+    ...stack.map((values, i) => ({ name: `stack ${i}`, values })),
+    ...(outcomes === null ? [] : [{ name: 'outcomes', values: outcomes }]),
+  ]
+}
+
+/** What beside the vectors must be the same. An epoch that is open and untouched is the same as one not yet opened. */
+function told({ counts, stage, epochs, strategy, series }: History): Record<string, string> {
+  const { complete, done } = epochs.toJSON()
+  while (done.length > 0 && done.at(-1)!.length === 0) done.pop()
+  return {
+    counts: JSON.stringify(counts),
+    stage: stage.plan.name,
+    // What iterates has a rate of its own.
+    rate: strategy.iterations === undefined ? String(stage.rate) : '',
+    epochs: JSON.stringify({ complete, done }),
+    strategy: JSON.stringify(strategy),
+    series: JSON.stringify(series),
+  }
+}
