@@ -84,7 +84,7 @@ export const strategy = z.discriminatedUnion('name', [
     localRate: z.number().min(0).nullable().default(null),
     /** Updates folded from one volunteer alone before the others are released by doubling (1, 2, 4, …). */
     warmStart: z.int().min(0).default(0),
-    /** An update whose base version is older than this many versions is refused (Ringmaster ASGD's R). */
+    /** An update whose base version is older than this many versions is refused (Ringmaster ASGD's R - 1). */
     maxStaleness: z.int().min(0).default(1000),
     policy: policy.prefault({}),
   }),

@@ -21,9 +21,11 @@ export interface Picture extends PictureEntry {
 
 /** In the order in which they are to be looked at; [] where there is none. */
 export function picturesOf(history: History): Picture[] {
-  return [...ofTest(history), ...ofHalves(history), ...ofWeights(history)]
+  const tested = ofTest(history)
+  return [...tested.slice(0, 1), ...ofHalves(history), ...ofWeights(history), ...tested.slice(1)]
 }
 
+/** The confusion matrix, and then the mistakes. */
 function ofTest({ outcomes, dataset }: History): Picture[] {
   if (outcomes === null) return []
   const tested = testedOf(outcomes, dataset.test)

@@ -102,7 +102,8 @@ export class History {
 
   /** Throws where the model does not fit the dataset. */
   constructor(spec: RunSpec, dataset: Dataset, checkpoint?: Checkpoint) {
-    const saved = checkpoint?.state as Saved | undefined
+    // A copy: it goes on changing, and whoever holds the checkpoint may restore it again.
+    const saved = structuredClone(checkpoint?.state) as Saved | undefined
     this.spec = spec
     this.dataset = dataset
     this.stages = stagesOf(spec)

@@ -374,7 +374,10 @@ export class Run {
     const copies = lease.kind === 'gradient' ? this.leases.copies(lease) : []
     this.leases.end(lease.id, 'settled')
     // Whoever computes the same examples need not go on.
-    for (const { id } of copies) this.leases.end(id, 'given-back')
+    for (const { id, volunteer } of copies) {
+      this.leases.end(id, 'given-back')
+      this.history.strategy.lost(id, volunteer)
+    }
     const member = this.roster.get(lease.volunteer)
     if (member !== undefined) {
       member.updatesAccepted++

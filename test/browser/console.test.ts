@@ -1,6 +1,7 @@
 /**
- * The operator's console in a real browser: the token, a run from a template, live curves, pause, resume and stop, and
- * the model taken away as files that the tools they are for can read.
+ * The operator's console in a real browser: the token, a run from a template, live curves, pause, resume and stop, the
+ * model taken away as files that the tools they are for can read; and stages, iterations and pictures of runs that have
+ * them.
  */
 import { readFileSync } from 'node:fs'
 import type { Browser, Page } from 'playwright-core'
@@ -137,6 +138,8 @@ test('an operator creates a run, watches it live, pauses, resumes and stops it, 
   ])
   expect(Buffer.compare(safetensors.bytes.subarray(8 + headerBytes), parameters)).toBe(0)
 
+  await pictured(page, ['Confusion matrix', 'Filters of the first layer', 'Worst mistakes'])
+
   // One digit of 500 may fall the other way by another order of additions.
   const tile = page.locator('.tile', { hasText: 'Test accuracy' }).locator('dd').first()
   const { testAccuracy } = detailOf(coordinator, { run: run.id })
@@ -155,6 +158,102 @@ test('an operator creates a run, watches it live, pauses, resumes and stops it, 
   await volunteer.close()
   await context.close()
 }, 150_000)
+
+test('every template makes a run that can be created', async () => {
+  const { page, errors, close } = await openTab(browser, `${coordinator.url}/console?token=${coordinator.token}#/new`)
+  const templates = page.getByRole('radio')
+  await templates.first().waitFor()
+  const editor = page.getByLabel('RunSpec (JSON)')
+  const seen: unknown[] = []
+  for (const template of await templates.all()) {
+    await template.check()
+    expect(await page.getByRole('button', { name: 'Create run' }).isEnabled()).toBe(true)
+    expect(await page.locator('#draft-problems').textContent()).toBe('')
+    const { model, strategy, pretrain } = JSON.parse(await editor.inputValue())
+    seen.push([model.template, strategy.name, pretrain !== undefined].join(' '))
+  }
+  expect(new Set(seen)).toEqual(
+    new Set([
+      ...['softmax downpour false', 'mlp downpour false', 'lenet downpour false', 'cnn synchronous false'],
+      ...['mlp synchronous false', 'mlp sandblaster false', 'rbm downpour true', 'mlp synchronous true'],
+      'autoencoder synchronous true',
+    ]),
+  )
+  expect(errors).toEqual([])
+  await close()
+}, 60_000)
+
+test('stages, iterations and pictures of a run are shown, and those of an earlier stage on request', async () => {
+  const SHORT = { dataset: { name: 'mnist', train: 400, test: 100 }, codec: { up: 'f32' } }
+  const steps = { name: 'synchronous', batchSize: 50, portionSize: 50 }
+  const deep = await coordinator.createRun({
+    ...{ ...SHORT, name: 'Deep belief', model: { template: 'mlp', hidden: [16, 9], activation: 'sigmoid' } },
+    ...{ pretrain: { epochs: 2, strategy: steps }, strategy: steps, stop: { epochs: 40 } },
+  })
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 } })
+  const page = await context.newPage()
+  const errors: string[] = []
+  page.on('pageerror', (error) => errors.push(String(error)))
+  page.setDefaultTimeout(TAB_MS)
+  await page.goto(`${coordinator.url}/console?token=${coordinator.token}#/run/${deep.run}`)
+  const stages = page.getByRole('navigation', { name: 'Stages' }).getByRole('button')
+  await page.getByText('0.00 of 2 epochs').waitFor()
+  expect(await stages.allTextContents()).toEqual([
+    'RBM 10.00 of 2 epochs',
+    'RBM 22 epochs planned',
+    'Fine-tuning40 epochs planned',
+  ])
+  expect(await stages.nth(1).isDisabled()).toBe(true)
+  // Before anything is trained there is something to be seen.
+  await pictured(page, ['Reconstructions', 'Filters of the first layer'])
+
+  const volunteer = await openTab(browser, `${coordinator.url}/?backend=wasm&run=${deep.run}`)
+  await volunteer.page.getByRole('button', { name: 'Start helping' }).click()
+  await page.getByText('Reconstruction error').first().waitFor()
+  await until('it is finished', () => coordinator.runs.get(deep.run)!.state === 'finished', TAB_MS)
+  await page.getByText('40 epochs, done').waitFor()
+  expect(await stages.allTextContents()).toEqual([
+    'RBM 12 epochs, done',
+    'RBM 22 epochs, done',
+    'Fine-tuning40 epochs, done',
+  ])
+  const rest = ['Filters of RBM 1', 'Filters of RBM 2', 'Worst mistakes']
+  await pictured(page, ['Confusion matrix', 'Reconstructions', 'Filters of the first layer', ...rest])
+  await page.getByRole('img', { name: /^Accuracy over time\./ }).waitFor()
+  expect(await page.getByRole('heading', { name: 'Free-energy gap' }).count()).toBe(0)
+  await stages.first().click()
+  await page.getByRole('img', { name: /^Reconstruction error over time\. .*test: [\d.]+\.$/ }).waitFor()
+  await page.getByRole('img', { name: /^Free-energy gap over time\. test less train: -?[\d.e-]+\.$/ }).waitFor()
+  expect(await page.getByRole('heading', { name: 'Accuracy' }).count()).toBe(0)
+  await volunteer.close()
+
+  const searching = await coordinator.createRun({
+    ...{ ...SHORT, name: 'L-BFGS', model: { template: 'softmax' }, stop: { epochs: 3 } },
+    strategy: { name: 'sandblaster', portionSize: 200 },
+  })
+  const other = await openTab(browser, `${coordinator.url}/?backend=wasm&run=${searching.run}`)
+  await page.goto(`${coordinator.url}/console#/run/${searching.run}`)
+  await page.getByText('The first point appears with the first iteration.').waitFor()
+  await other.page.getByRole('button', { name: 'Start helping' }).click()
+  await page.getByRole('img', { name: /^Loss of each iteration\. with regularisation: [\d.]+\.$/ }).waitFor()
+  await page.locator('.tile', { hasText: 'Iteration' }).getByText('3', { exact: true }).waitFor()
+  await pictured(page, ['Confusion matrix', 'Filters of the first layer', 'Worst mistakes'])
+  expect(errors).toEqual([])
+  await other.close()
+  await context.close()
+}, 120_000)
+
+/** Waits until the run's pictures are these, every one drawn. */
+async function pictured(page: Page, titles: string[]): Promise<void> {
+  const shown = () =>
+    page.locator('.picture').evaluateAll((figures) =>
+      figures.flatMap((figure) => {
+        const image = figure.querySelector('img')!
+        return image.complete && image.naturalWidth > 0 ? [figure.querySelector('h3')!.textContent] : []
+      }),
+    )
+  await until(`there are the pictures ${titles}`, async () => String(await shown()) === String(titles), TAB_MS)
+}
 
 /** Changes the RunSpec in the console's editor. */
 async function edit(page: Page, change: (spec: Record<string, unknown>) => unknown): Promise<void> {

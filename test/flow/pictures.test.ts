@@ -62,7 +62,7 @@ describe('pictures', () => {
       updateRule: { name: 'adam', rate: 0.01 },
       stop: { epochs: 2 },
     })
-    const names = ['confusion', 'mistakes', 'reconstructions', 'filters', 'filters-rbm-1', 'filters-rbm-2']
+    const names = ['confusion', 'reconstructions', 'filters', 'filters-rbm-1', 'filters-rbm-2', 'mistakes']
     expect(namesOf(report.pictures)).toEqual(names)
     expect(report.pictures[0]).toBe(join(data, 'model', 'confusion.png'))
 

@@ -99,8 +99,9 @@ export class Bounds {
       if (other.volunteer === volunteer || other.stray) continue
       const since = Math.max(other.folded.get(volunteer) ?? 0, account.anew.get(volunteer) ?? 0)
       const ahead = (account.folded.get(volunteer) ?? 0) - since + theirs
-      // It stood at most `clocks` behind the other one then.
-      const most = 2 * bound.clocks + 1
+      // It stood at most `clocks` behind the other one, which has got on since by what it returned.
+      const returned = (account.folded.get(other.volunteer) ?? 0) - (other.folded.get(other.volunteer) ?? 0)
+      const most = 2 * bound.clocks + returned
       must('bound', ahead <= most, `${volunteer} gets ${id}, ${ahead} since ${other.volunteer} began; at most ${most}`)
     }
   }

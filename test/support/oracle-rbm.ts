@@ -148,8 +148,10 @@ export function meanLogLikelihood(rbm: Rbm, data: readonly number[][]): number {
   return data.reduce((sum, v) => sum + Math.log(weight(v)) - logZ, 0) / data.length
 }
 
+type Pair = [p: number, v: readonly number[], h: readonly number[]]
+
 /** Σ p(v, h) of the statistics v·h, h, v: as the gradient is laid out. */
-function expectation(rbm: Rbm, pairs: Iterable<[p: number, v: readonly number[], h: readonly number[]]>): Float64Array {
+export function expectation(rbm: Rbm, pairs: readonly Pair[]): Float64Array {
   const { visible, hidden } = rbm
   const sums = new Float64Array(visible * hidden + hidden + visible)
   for (const [p, v, h] of pairs) {
@@ -158,6 +160,13 @@ function expectation(rbm: Rbm, pairs: Iterable<[p: number, v: readonly number[],
     for (let i = 0; i < visible; i++) sums[(visible + 1) * hidden + i] += p * v[i]
   }
   return sums
+}
+
+/** How far one pair's statistics are from that, squared: (vh)² is v²h². */
+export function variance(rbm: Rbm, pairs: readonly Pair[]): Float64Array {
+  const mean = expectation(rbm, pairs)
+  const squares = pairs.map(([p, v, h]): Pair => [p, v.map((x) => x * x), h.map((x) => x * x)])
+  return expectation(rbm, squares).map((square, i) => square - mean[i] ** 2)
 }
 
 /** Of the data, the hidden units at their means. */
@@ -171,7 +180,7 @@ export function dataStatistics(rbm: Rbm, data: readonly number[][]): Float64Arra
 /** Of the model itself: its partition function is a sum over all states. */
 export function modelStatistics(rbm: Rbm): Float64Array {
   const pairs = states(rbm.visible).flatMap((v) =>
-    states(rbm.hidden).map((h): [number, number[], number[]] => [Math.exp(-energy(rbm, v, h)), v, h]),
+    states(rbm.hidden).map((h): Pair => [Math.exp(-energy(rbm, v, h)), v, h]),
   )
   const z = pairs.reduce((sum, [weight]) => sum + weight, 0)
   return expectation(
@@ -180,11 +189,18 @@ export function modelStatistics(rbm: Rbm): Float64Array {
   )
 }
 
+/** The pairs that a chain of samples ends in: v as the model has it, the hidden units at their means. */
+export function modelEnds(rbm: Rbm): Pair[] {
+  const weights = states(rbm.visible).map((v) => Math.exp(-freeEnergy(rbm, v)))
+  const z = weights.reduce((sum, weight) => sum + weight, 0)
+  return states(rbm.visible).map((v, i) => [weights[i] / z, v, up(rbm, v)])
+}
+
 /**
- * Of the chain that CD of probabilities runs for ever: hidden states are sampled and visible ones are probabilities, so that what it
+ * Those of the chain that CD of probabilities runs for ever: hidden states are sampled and visible ones are probabilities, so that what it
  * comes to is not quite the model. The stationary distribution of a transition matrix over all hidden states.
  */
-export function chainStatistics(rbm: Rbm): Float64Array {
+export function chainEnds(rbm: Rbm): Pair[] {
   const all = states(rbm.hidden)
   const means = all.map((h) => up(rbm, down(rbm, h)))
   const to = means.map((mean) => all.map((h) => h.reduce((p, bit, j) => p * (bit ? mean[j] : 1 - mean[j]), 1)))
@@ -192,8 +208,5 @@ export function chainStatistics(rbm: Rbm): Float64Array {
   for (let i = 0; i < 10_000; i++) {
     stationary = all.map((_, next) => stationary.reduce((sum, p, here) => sum + p * to[here][next], 0))
   }
-  return expectation(
-    rbm,
-    all.map((h, here) => [stationary[here], down(rbm, h), means[here]]),
-  )
+  return all.map((h, here) => [stationary[here], down(rbm, h), means[here]])
 }

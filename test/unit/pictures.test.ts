@@ -95,11 +95,11 @@ describe('the pictures of a run', () => {
     expect(namesOf(history)).toEqual(['filters'])
     history.outcomes = outcomesOf([0, 1, 2, 0, 1, 1])
     const pictures = picturesOf(history)
-    expect(pictures.map(({ name }) => name)).toEqual(['confusion', 'mistakes', 'filters'])
+    expect(pictures.map(({ name }) => name)).toEqual(['confusion', 'filters', 'mistakes'])
     expect(pictures.map(({ words }) => words.split(/[.:]/)[0])).toEqual([
       '5 of 6 test examples right',
-      'Test examples classified wrong (1 of 1), the highest loss first',
       'The weights into the 3 units',
+      'Test examples classified wrong (1 of 1), the highest loss first',
     ])
     history.outcomes = outcomesOf([0, 1, 2, 0, 1, 2])
     expect(namesOf(history)).toEqual(['confusion', 'filters'])

@@ -231,7 +231,7 @@ describe('stale-synchronous', () => {
           }
           crowd.finish(VOLUNTEERS)
         }),
-        { numRuns: 150 },
+        { numRuns: 80 },
       )
     },
   )
@@ -350,7 +350,7 @@ describe('stale-synchronous', () => {
 it('[W1] stale-synchronous does not wait for who may not work yet', () => {
   const policy = { bound: { name: 'stale-synchronous', clocks: 0 } }
   const { strategy } = new DownpourBench({ initial: new Float32Array(4), strategy: { warmStart: 9, policy } })
-  const epochs = new Epochs(1000, 1)
+  const epochs = new Epochs(1e6, 1)
   const works = (volunteer: string, rank: number, id: string) => {
     const draft = strategy.next(askOf(epochs, { volunteer, rank }))
     if ('wait' in draft) return draft.wait
@@ -378,7 +378,7 @@ describe('bounded-delay', () => {
         // What must be in is in the newest version only.
         expect(crowd.continued).toBe(0)
       }),
-      { numRuns: 150 },
+      { numRuns: 80 },
     )
   })
 

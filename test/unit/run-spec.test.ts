@@ -108,7 +108,7 @@ describe('a RunSpec', () => {
         weightCost: 0.0002,
       },
       gaussianRate: 0.001,
-      codec: { up: 'f32', down: 'f32' },
+      codec: { up: 'int8', down: 'f16' },
     })
     expect(parsed({ ...smallest, model: { template: 'autoencoder' } }).pretrain).toBeUndefined()
   })

@@ -57,9 +57,11 @@ export function RunView({ run, operator, watch }: RunProps) {
   )
 }
 
-function describe({ spec, parameters }: RunDetail): string {
-  const { model, strategy, updateRule } = spec
-  return [model.template, `${count(parameters)} parameters`, strategy.name, updateRule.name].join(' · ')
+function describe(run: RunDetail): string {
+  const { model, strategy, updateRule } = run.spec
+  // Strategies that iterate have their own step.
+  const rule = iterates(run, 'train') ? [] : [updateRule.name]
+  return [model.template, `${count(run.parameters)} parameters`, strategy.name, ...rule].join(' · ')
 }
 
 // ---- what can be done ------------------------------------------------------------------------------------------

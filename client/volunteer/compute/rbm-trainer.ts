@@ -8,13 +8,16 @@
  * minus the log-likelihood's ascent; v and h' stay probabilities. With `visible` samples v = 1[u < σ(hWᵀ + a)], also in the
  * gradient: a Gibbs chain's v comes to be distributed as the model's, and E[vᵀσ(vW + b)] is then the model's E[vᵀh]. Its
  * probabilities would not do there: σ(vW + b) is not linear in v, and the two must be of one state. h' stays a mean,
- * E[h | v], which only takes noise away. Gaussian hidden units have the mean vW + b and are
- * sampled with unit variance. PCD's chains go on from where the last step left them, in this trainer, as many as the
- * largest minibatch had examples; a chain begins at the example of its place.
+ * E[h | v], which only takes noise away.
+ *
+ * Gaussian hidden units have the mean vW + b and are sampled with unit variance. PCD's chains go on from where the last
+ * step left them, in this trainer, as many as the largest minibatch had examples; a chain begins at the example of its
+ * place.
  *
  * Sample t (from 0) of hidden unit j of an example is draw t·hidden + j of Random(key, Stream.gibbs), a uniform of 24 bits,
- * or a normal; of visible unit i, draw t·visible + i of Random(key, Stream.gibbs, 1), a uniform. Beside the gradient: Σ(v₀ − v₁)², v₁ the probabilities from the first sample, and the free energy
- * F(v₀). In an evaluation v₁ is the reconstruction from h₀ itself.
+ * or a normal; of visible unit i, draw t·visible + i of Random(key, Stream.gibbs, 1), a uniform. Beside the gradient:
+ * Σ(v₀ − v₁)², v₁ the probabilities from the first sample, and the free energy F(v₀). In an evaluation v₁ is the
+ * reconstruction from h₀ itself.
  */
 import * as tf from '@tensorflow/tfjs-core'
 import type { Slot } from '../../../shared/layout.ts'
