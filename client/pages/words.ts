@@ -83,7 +83,7 @@ function tellIdle(progress: Progress | null, reason: string | null): Telling {
       return {
         mood: 'waiting',
         headline: 'The training has halted',
-        detail: 'Something broke on the coordinator, not on your device. It goes on here by itself once repaired.',
+        detail: 'It ended without a result, and not because of your device. The next training begins here by itself.',
       }
     default:
       // Without a reason nobody said that there is none: the model and the examples are being downloaded.

@@ -4,7 +4,7 @@
  * gets here: such updates are refused; see run.ts, `suspect`.)
  */
 
-/** Updates whose mean loss is the stage's first one, and over whose number the newest is a running mean. */
+/** Updates whose median loss is the stage's first one, and over whose number the newest is a running mean. */
 const UPDATES = 8
 /**
  * Untrained classifiers begin near ln C and autoencoders near half their worst; a loss this many times as high is worse
@@ -19,16 +19,16 @@ const CAP = 2 * FACTOR
 const FLOOR = 0.05
 
 export interface DivergenceState {
-  seen: number
-  first: number
+  /** The first losses. */
+  begun: number[]
   recent: number
 }
 
 export class Divergence {
-  private state: DivergenceState
+  private readonly state: DivergenceState
 
-  constructor(state: DivergenceState = { seen: 0, first: 0, recent: 0 }) {
-    this.state = { ...state }
+  constructor(state: DivergenceState = { begun: [], recent: 0 }) {
+    this.state = { begun: [...state.begun], recent: state.recent }
   }
 
   toJSON(): DivergenceState {
@@ -37,25 +37,31 @@ export class Divergence {
 
   /** The loss is rising far enough that what there is now may not be worth keeping. */
   get suspected(): boolean {
-    const { seen, recent, first } = this.state
-    return seen > UPDATES && recent > SUSPECT * Math.max(FLOOR, first)
+    const { begun, recent } = this.state
+    return begun.length === UPDATES && recent > SUSPECT * this.first
   }
 
   /** Adds an update's mean loss; why training has diverged, if it has. */
   observe(loss: number): string | null {
     const { state } = this
-    state.seen++
-    if (state.seen <= UPDATES) {
-      state.first += (loss - state.first) / state.seen
-      state.recent = state.first
+    if (state.begun.length < UPDATES) {
+      state.begun.push(loss)
+      state.recent = this.first
       return null
     }
-    const first = Math.max(FLOOR, state.first)
-    state.recent += (Math.min(loss, CAP * first) - state.recent) / UPDATES
+    const { first } = this
+    // No loss is negative: one that is said to be must not hide others.
+    state.recent += (Math.max(0, Math.min(loss, CAP * first)) - state.recent) / UPDATES
     if (state.recent <= FACTOR * first) return null
     return (
       `training diverged: the loss of the last updates is ${state.recent.toPrecision(3)}, ` +
-      `at first it was ${state.first.toPrecision(3)}; lower the rate`
+      `at first it was ${first.toPrecision(3)}; lower the rate`
     )
+  }
+
+  /** The median of the first losses: a few false reports do not move it. */
+  private get first(): number {
+    const sorted = [...this.state.begun].sort((a, b) => a - b)
+    return Math.max(FLOOR, sorted[sorted.length >> 1])
   }
 }

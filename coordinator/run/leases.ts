@@ -88,13 +88,13 @@ export class Leases {
   }
 
   /** The other leases on the same work: several are out where a backup was given. Only work that is done whole is copied. */
-  copies({ id, stage, kind, timeBoxed, stretches }: Lease): HeldLease[] {
+  copies({ id, stage, kind, from: side, timeBoxed, stretches }: Lease): HeldLease[] {
     if (timeBoxed) return []
     const [{ epoch, from }] = stretches
     return [...this.held.values()].filter((other) => {
       const [first] = other.stretches
-      const same = other.kind === kind && other.stage === stage && first.epoch === epoch && first.from === from
-      return same && other.id !== id
+      const alike = other.kind === kind && other.stage === stage && other.from === side
+      return alike && first.epoch === epoch && first.from === from && other.id !== id
     })
   }
 
@@ -159,10 +159,16 @@ export class Leases {
     return lease
   }
 
-  /** Ends and returns the leases whose deadline is past, but for those that wait for the journal. */
-  expire(now: number, settling: ReadonlySet<string>): HeldLease[] {
+  /**
+   * Ends and returns the leases whose deadline is past, but for those that wait for the journal. `ending` hears of each
+   * while it is still held, and of its copies those that are.
+   */
+  expire(now: number, settling: ReadonlySet<string>, ending: (lease: HeldLease) => void = () => {}): HeldLease[] {
     const late = [...this.held.values()].filter(({ id, deadline }) => deadline <= now && !settling.has(id))
-    for (const { id } of late) this.end(id, 'expired')
+    for (const lease of late) {
+      ending(lease)
+      this.end(lease.id, 'expired')
+    }
     return late
   }
 

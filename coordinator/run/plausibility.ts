@@ -6,15 +6,10 @@ import type { StartedLease } from './leases.ts'
 const LOSS_MAX = 1e40
 
 /**
- * Why the counts and the size cannot be true; null when they can. `bytes`: what it must bring. `searches`: a loss that
+ * Why the counts and the size cannot be true; null when they can. `bytes`: what it must bring. `probes`: a loss that
  * is not finite is an answer.
  */
-export function impossible(
-  lease: StartedLease,
-  update: UpdateRequest,
-  bytes: number,
-  searches: boolean,
-): Refusal | null {
+export function impossible(lease: StartedLease, update: UpdateRequest, bytes: number, probes: boolean): Refusal | null {
   // An evaluation may come without its outcomes.
   const without = lease.kind === 'evaluate' && update.size === 0
   if (update.size !== bytes && !without) return wrongLength(bytes, update.size)
@@ -33,7 +28,7 @@ export function impossible(
     return refuse('impossible-count', `${update.correct} of ${update.examples} cannot be right`)
   if (update.lossSum === null) {
     // Of an evaluation it is the answer: the model has diverged.
-    const answer = lease.kind === 'evaluate' || searches
+    const answer = lease.kind === 'evaluate' || probes
     return answer ? null : refuse('non-finite', 'the loss is not finite: the model has diverged')
   }
   if (!(Math.abs(update.lossSum) <= LOSS_MAX * update.examples))

@@ -84,9 +84,10 @@ export class Run {
   private updateBytes: number
   private leasesGranted = 0
   updatesRefused = 0
-  /** Leases whose update is checked and waits for the journal, and how many of them are gradients. */
+  /** Leases whose update is checked and waits for the journal, how many of them are gradients, and how many whole tests. */
   private readonly settling = new Set<string>()
   private gradientsSettling = 0
+  private testsSettling = 0
   /** Updates refused as not finite or too long since the last accepted one. */
   private unbelievable = 0
   /** Why the run can only fail: what even a trusted volunteer computes is no number. */
@@ -184,6 +185,7 @@ export class Run {
   /** `elsewhere`: leases of other runs that it holds. */
   lease(volunteer: string, modelHash: string, elsewhere: number, now: number): LeaseReply | Refusal {
     const member = this.member(volunteer, now)
+    this.endOutlived(volunteer)
     const held = this.leases.of(volunteer)
     if (held.length + elsewhere >= LEASES_PER_VOLUNTEER) {
       // Who asks again did not hear the answer: the newest lease that it cannot know of is granted to it once more.
@@ -193,6 +195,13 @@ export class Run {
     }
     if (!member.trusted || (this.suspect && !this.examiner.waiting)) return this.leaseTraining(member, modelHash, now)
     return this.leaseEvaluation(member, modelHash, now)
+  }
+
+  /** What a volunteer was granted in a stage that is over is of no use to it. */
+  private endOutlived(volunteer: string): void {
+    for (const { id, state, stage } of this.leases.of(volunteer)) {
+      if (state === 'granted' && stage !== this.history.stage.index) this.leases.end(id, 'given-back')
+    }
   }
 
   private leaseTraining(member: Member, modelHash: string, now: number): LeaseReply {
@@ -324,6 +333,9 @@ export class Run {
     if ('ok' in lease) return this.refused(volunteer, lease)
     const copied = this.leases.copies(lease).some(({ id }) => this.settling.has(id))
     if (copied) return this.lost(lease, 'stale', 'another volunteer was faster with the same examples')
+    if (lease.kind === 'gradient' && this.testsSettling > 0 && this.plan.gapChecks > 0) {
+      return refuse('busy', 'a test that may end the stage is on its way to the journal', SETTLING_MS)
+    }
     let sumOfSquares = 0
     let entry: NewEntry | null = null
     if (payload.length !== update.size) return this.refused(volunteer, wrongLength(update.size, payload.length))
@@ -350,27 +362,29 @@ export class Run {
     } else {
       entry = this.evaluated(lease, update, payload, now)
     }
+    const submission = { lease, update, sumOfSquares, entry }
     this.settling.add(lease.id)
-    if (lease.kind === 'gradient') this.gradientsSettling++
-    return { lease, update, sumOfSquares, entry }
+    this.queued(submission, 1)
+    return submission
   }
 
   /** The sum of squares of an update that may be believed; infinite only at a trial point, where it is an answer. */
   private judge(lease: StartedLease, update: UpdateRequest, payload: Uint8Array): number | Refusal {
-    const { searches } = this.history.strategy
+    const { probes } = this.history.strategy
     if (update.lossSum === null) return Number.POSITIVE_INFINITY
     const sumOfSquares = this.parameters.sumSquares(this.plan.codec.up, payload)
     const trusted = this.roster.get(lease.volunteer)?.trusted === true
-    const bound = trusted || searches ? 'absolute' : 'relative'
+    const bound = trusted || probes ? 'absolute' : 'relative'
     const distrusted = this.trust.judge(lease.volunteer, sumOfSquares, unitsOf(lease, update), bound)
     if (distrusted === null) return sumOfSquares
     // Nobody has been where a search looks: beyond all bounds there is outside the domain.
-    return searches ? Number.POSITIVE_INFINITY : distrusted
+    return probes ? Number.POSITIVE_INFINITY : distrusted
   }
 
   /** The journal has the submission's entry: the lease is settled and its update folded in. */
-  settle({ lease, update, sumOfSquares }: Submission, entry: Entry | null, now: number): Settlement {
-    this.unqueue(lease)
+  settle(submission: Submission, entry: Entry | null, now: number): Settlement {
+    const { lease, update, sumOfSquares } = submission
+    this.unqueue(submission)
     const copies = lease.kind === 'gradient' ? this.leases.copies(lease) : []
     this.leases.end(lease.id, 'settled')
     // Whoever computes the same examples need not go on.
@@ -411,15 +425,21 @@ export class Run {
   }
 
   /** The journal could not take the submission's entry: the lease is as it was, with time to try again. */
-  unsettle({ lease }: Submission, now: number): void {
-    this.unqueue(lease)
+  unsettle(submission: Submission, now: number): void {
+    const { lease } = submission
+    this.unqueue(submission)
     if (lease.kind === 'evaluate') this.examiner.remove(lease.id)
     this.leases.extend(lease.id, now)
   }
 
-  private unqueue({ id, kind }: StartedLease): void {
-    this.settling.delete(id)
-    if (kind === 'gradient') this.gradientsSettling--
+  private unqueue(submission: Submission): void {
+    this.settling.delete(submission.lease.id)
+    this.queued(submission, -1)
+  }
+
+  private queued({ lease, entry }: Submission, one: 1 | -1): void {
+    if (lease.kind === 'gradient') this.gradientsSettling += one
+    else if (entry !== null) this.testsSettling += one
   }
 
   giveBack(volunteer: string, id: string): Refusal | null {
@@ -433,9 +453,7 @@ export class Run {
 
   /** Takes back the leases whose deadline is past; true when there were any. */
   expire(now: number): boolean {
-    const late = this.leases.expire(now, this.settling)
-    for (const lease of late) this.release(lease)
-    return late.length > 0
+    return this.leases.expire(now, this.settling, (lease) => this.release(lease)).length > 0
   }
 
   // ---- operator -------------------------------------------------------------------------------------------------
@@ -496,7 +514,7 @@ export class Run {
     }
     if (lease.stage !== this.history.stage.index) return this.lost(lease, 'stale', STAGE_OVER)
     const bytes = lease.kind === 'gradient' ? this.updateBytes : this.examiner.outcomeBytes(lease)
-    const refusal = impossible(lease, update, bytes, this.history.strategy.searches === true)
+    const refusal = impossible(lease, update, bytes, this.history.strategy.probes === true)
     if (refusal?.code === 'non-finite') this.lost(lease)
     if (refusal !== null) return refusal
     if (this.state === 'finished' || this.state === 'failed') {

@@ -64,6 +64,11 @@ export class Sandblaster implements Strategy {
     return this.descent.stopped === 'not-finite' ? this.ended : null
   }
 
+  /** The first point is none that was tried: there every loss is finite, or nothing can come of it. */
+  get probes(): boolean {
+    return this.descent.search !== null
+  }
+
   get vectors(): string[] {
     return this.descent.vectors
   }

@@ -110,8 +110,10 @@ export interface Strategy {
   readonly iterations?: number
   /** The loss of each iteration. */
   readonly history?: readonly IterationPoint[]
-  /** A version may be a trial point at which the loss is not finite: such an update is an answer, not a fault. */
+  /** It looks for a point: that losses grow from one version to the next says nothing of divergence. */
   readonly searches?: boolean
+  /** The newest version is such a trial point: a loss that is not finite there is an answer, not a fault. */
+  readonly probes?: boolean
   /** Vectors that a checkpoint must hold beside the parameters and the update rule's. */
   readonly vectors: readonly string[]
   /** What must survive: JSON. */

@@ -39,13 +39,7 @@ test('[O1] a wrong token is met by the form with an error, and the right one ope
 })
 
 test('an operator creates a run, watches it live, pauses, resumes and stops it, and takes a model that reads digits', async () => {
-  // The page shows nothing that never rests: wait for what is on it, not for its network.
-  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, acceptDownloads: true })
-  const page = await context.newPage()
-  const errors: string[] = []
-  page.on('pageerror', (error) => errors.push(String(error)))
-  page.setDefaultTimeout(TAB_MS)
-  await page.goto(`${coordinator.url}/console?token=${coordinator.token}`)
+  const { page, errors, close } = await openConsole()
   await page.getByRole('link', { name: 'Create the first run' }).click()
   expect(page.url()).toBe(`${coordinator.url}/console#/new`)
 
@@ -156,11 +150,11 @@ test('an operator creates a run, watches it live, pauses, resumes and stops it, 
 
   expect(errors).toEqual([])
   await volunteer.close()
-  await context.close()
+  await close()
 }, 150_000)
 
 test('every template makes a run that can be created', async () => {
-  const { page, errors, close } = await openTab(browser, `${coordinator.url}/console?token=${coordinator.token}#/new`)
+  const { page, errors, close } = await openConsole('#/new')
   const templates = page.getByRole('radio')
   await templates.first().waitFor()
   const editor = page.getByLabel('RunSpec (JSON)')
@@ -188,20 +182,15 @@ test('stages, iterations and pictures of a run are shown, and those of an earlie
   const steps = { name: 'synchronous', batchSize: 50, portionSize: 50 }
   const deep = await coordinator.createRun({
     ...{ ...SHORT, name: 'Deep belief', model: { template: 'mlp', hidden: [16, 9], activation: 'sigmoid' } },
-    ...{ pretrain: { epochs: 2, strategy: steps }, strategy: steps, stop: { epochs: 40 } },
+    ...{ pretrain: { epochs: 2, strategy: steps }, strategy: steps, stop: { epochs: 4 } },
   })
-  const context = await browser.newContext({ viewport: { width: 1280, height: 800 } })
-  const page = await context.newPage()
-  const errors: string[] = []
-  page.on('pageerror', (error) => errors.push(String(error)))
-  page.setDefaultTimeout(TAB_MS)
-  await page.goto(`${coordinator.url}/console?token=${coordinator.token}#/run/${deep.run}`)
+  const { page, errors, close } = await openConsole(`#/run/${deep.run}`)
   const stages = page.getByRole('navigation', { name: 'Stages' }).getByRole('button')
   await page.getByText('0.00 of 2 epochs').waitFor()
   expect(await stages.allTextContents()).toEqual([
     'RBM 10.00 of 2 epochs',
     'RBM 22 epochs planned',
-    'Fine-tuning40 epochs planned',
+    'Fine-tuning4 epochs planned',
   ])
   expect(await stages.nth(1).isDisabled()).toBe(true)
   // Before anything is trained there is something to be seen.
@@ -211,11 +200,11 @@ test('stages, iterations and pictures of a run are shown, and those of an earlie
   await volunteer.page.getByRole('button', { name: 'Start helping' }).click()
   await page.getByText('Reconstruction error').first().waitFor()
   await until('it is finished', () => coordinator.runs.get(deep.run)!.state === 'finished', TAB_MS)
-  await page.getByText('40 epochs, done').waitFor()
+  await page.getByText('4 epochs, done').waitFor()
   expect(await stages.allTextContents()).toEqual([
     'RBM 12 epochs, done',
     'RBM 22 epochs, done',
-    'Fine-tuning40 epochs, done',
+    'Fine-tuning4 epochs, done',
   ])
   const rest = ['Filters of RBM 1', 'Filters of RBM 2', 'Worst mistakes']
   await pictured(page, ['Confusion matrix', 'Reconstructions', 'Filters of the first layer', ...rest])
@@ -240,8 +229,19 @@ test('stages, iterations and pictures of a run are shown, and those of an earlie
   await pictured(page, ['Confusion matrix', 'Filters of the first layer', 'Worst mistakes'])
   expect(errors).toEqual([])
   await other.close()
-  await context.close()
+  await close()
 }, 120_000)
+
+/** The console with the right token. It never rests, its events go on: wait for what is on it, not for its network. */
+async function openConsole(place = '') {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, acceptDownloads: true })
+  const page = await context.newPage()
+  const errors: string[] = []
+  page.on('pageerror', (error) => errors.push(String(error)))
+  page.setDefaultTimeout(TAB_MS)
+  await page.goto(`${coordinator.url}/console?token=${coordinator.token}${place}`)
+  return { page, errors, close: () => context.close() }
+}
 
 /** Waits until the run's pictures are these, every one drawn. */
 async function pictured(page: Page, titles: string[]): Promise<void> {

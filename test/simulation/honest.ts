@@ -1,7 +1,7 @@
 /**
  * What an honest volunteer returns: a pure function of its lease, the model and the version's bytes. Two things are
  * learnt. Where minibatches' gradients are averaged over an epoch's shuffled examples, it is a pull towards ½ with noise
- * of the examples' own, and every loss is 1. Where whole passes are summed, it is the true loss and gradient of a
+ * of the examples' own, and every loss is the same. Where whole passes are summed, it is the true loss and gradient of a
  * convex quadratic for each example, so that a line search finds what it looks for.
  */
 import { codecs, decodeVector, encodeVector } from '../../shared/codec.ts'
@@ -24,6 +24,9 @@ export interface Outcome {
   readonly measureSum?: number
   readonly payload: Uint8Array
 }
+
+/** Of an example that is trained on. */
+const LOSS = 2.25
 
 /** Parameters this large have diverged: a test of them comes to no number. */
 export const LOST = 1e6
@@ -54,7 +57,7 @@ export function trained(task: Task, { layout: { size } }: Model, bytes: Uint8Arr
   const parameters = decodeVector(codecs[task.parametersCodec], bytes, size)
   const examples = taken(task).slice(0, minibatches * task.batchSize)
   const { lossSum, gradient } = task.shuffled
-    ? { lossSum: examples.length, gradient: noisy(task, parameters, minibatches) }
+    ? { lossSum: LOSS * examples.length, gradient: noisy(task, parameters, minibatches) }
     : quadratic(task, parameters, examples)
   const payload = encodeVector(codecs[task.codec], gradient)
   return { examples: examples.length, lossSum, correct: 0, payload }

@@ -98,8 +98,8 @@ export class Shadow {
   }
 
   private believed({ lossSum, examples, minibatches }: UpdateData, { reduce }: Lease, norm: number): void {
-    const searches = this.history.strategy.searches === true
-    if (lossSum === null) return must('T2', searches, 'a loss that is not finite is no answer here')
+    const probes = this.history.strategy.probes === true
+    if (lossSum === null) return must('T2', probes, 'a loss that is not finite is no answer here')
     const units = Math.max(1, reduce === 'sum' ? examples : minibatches)
     must('T2', norm <= NORM_MAX * units, `an update of norm ${norm} was accepted`)
   }

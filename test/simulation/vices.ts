@@ -41,7 +41,7 @@ export function falsified(
       return { update: { ...update, lossSum: draws.pick([1.7e308, -1.7e308, 1e300]) }, payload }
     // Nothing shows that these are false.
     case 'lie':
-      return { update: { ...update, lossSum: update.examples * draws.pick([1e30, 30, 0, -1e30]) }, payload }
+      return { update: { ...update, lossSum: update.examples * draws.pick([1e30, 30, 0, -30, -1e30]) }, payload }
     case 'null':
       return { update: { ...update, lossSum: null }, payload }
     case 'time':

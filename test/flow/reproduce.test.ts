@@ -1,0 +1,147 @@
+/**
+ * `npm run reproduce`: a row small enough for a smoke test, through the real command line. What is finished is not run
+ * again, Ctrl-C leaves what the same command goes on from, and what comes out is judged and written down.
+ */
+import { existsSync, readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, afterEach, expect, test } from 'vitest'
+import { svg } from '../bench/reproduce/chart.ts'
+import { judge, missed } from '../bench/reproduce/judge.ts'
+import type { Result } from '../bench/reproduce/results.ts'
+import { asJson, section } from '../bench/reproduce/results.ts'
+import type { Claim } from '../bench/reproduce/row.ts'
+import { fitted } from '../bench/reproduce/rows/scaling.ts'
+import { ROWS } from '../bench/reproduce/rows.ts'
+import { newFolder, removeFolders, until } from '../support/coordinator.ts'
+import { type Program, startProgram } from '../support/processes.ts'
+
+const programs: Program[] = []
+afterAll(removeFolders)
+afterEach(async () => {
+  await Promise.all(programs.splice(0).map((program) => program.end()))
+})
+
+function reproduce(...options: string[]): Program {
+  const program = startProgram('test/bench/reproduce/reproduce.ts', options)
+  programs.push(program)
+  return program
+}
+
+test('a row is measured, written down, left at Ctrl-C, gone on with, and not run twice', async () => {
+  const data = newFolder()
+  const command = ['lenet', '--quick', '--seeds', '1', '--volunteers', '1', '--data', data]
+  const journal = join(data, 'lenet-seed-1', 'journal.sqlite-wal')
+  const first = reproduce(...command)
+  await until(
+    'some updates are in the journal',
+    () => (statSync(journal, { throwIfNoEntry: false })?.size ?? 0) > 500_000,
+  )
+  first.child.kill('SIGINT')
+  expect(await first.exit).toBe(130)
+  expect(first.errors()).toContain('Interrupted. The same command goes on.')
+  expect(existsSync(join(data, 'results'))).toBe(false)
+
+  const second = reproduce(...command)
+  expect([await second.exit, second.errors()]).toEqual([0, expect.stringContaining('seed-1: goes on')])
+  const result = JSON.parse(readFileSync(join(data, 'results', 'lenet.json'), 'utf8')) as Result
+  // 600 digits in batches of 128, twice.
+  expect(result.outcomes).toMatchObject([{ examples: 1200, updates: 10, volunteers: 1, bytesDown: null }])
+  expect(result.outcomes[0].spec).toMatchObject({ seed: 1, evaluateEveryEpochs: 0 })
+  expect(result.claims[0].values[0]).toBeGreaterThan(0)
+  expect(readFileSync(join(data, 'plots', 'lenet.svg'), 'utf8')).toContain('</svg>')
+  expect(readFileSync(join(data, 'RESULTS.md'), 'utf8')).toMatch(/\| \[lenet\]\(plots\/lenet\.svg\) \| test error/)
+
+  const third = reproduce(...command)
+  expect([await third.exit, third.errors()]).toEqual([0, expect.stringContaining('seed-1: finished before')])
+}, 90_000)
+
+test('what cannot be reproduced is said in a line', async () => {
+  const cases: [Program, RegExp][] = [
+    [reproduce('lenett'), /there is no row lenett: expected one of dbn, rbm/],
+    [reproduce('lenet', '--seeds', 'some'), /--seeds: expected a whole number from 1 on, got some/],
+  ]
+  for (const [program, says] of cases) {
+    expect([await program.exit, program.errors()]).toEqual([2, expect.stringMatching(says)])
+  }
+}, 60_000)
+
+test('every row names runs that can run, with the seeds that are asked for, tested at the end only', () => {
+  for (const row of ROWS) {
+    const settings = { seeds: [1, 2], volunteers: null, quick: false }
+    const trials = row.trials(settings)
+    expect(new Set(trials.map(({ name }) => name)).size, row.name).toBe(trials.length)
+    expect([...new Set(trials.map(({ spec }) => spec.seed))], row.name).toEqual([1, 2])
+    expect(trials.filter(({ spec }) => spec.dataset.validate !== undefined)).toEqual([])
+    expect(trials.filter(({ spec }) => spec.evaluateEveryEpochs !== 0)).toEqual([])
+    const tried = row.choices?.(settings).trials ?? []
+    expect(new Set(tried.map(({ name }) => name)).size, row.name).toBe(tried.length)
+    expect(tried.filter(({ spec }) => spec.dataset.validate !== 10_000)).toEqual([])
+  }
+})
+
+const claim: Claim = {
+  figure: 'error',
+  unit: ' %',
+  values: [1.1, 1.3, 1.5],
+  reference: 1.96,
+  source: 'a slide',
+  better: 'lower',
+  reach: 1.4,
+  aim: 1.2,
+}
+
+test('the mean is judged, or the worst, against reach and aim', () => {
+  expect(judge(claim)).toMatchObject({ min: 1.1, max: 1.5, reached: true, aimed: false })
+  expect(judge(claim).ratio).toBeCloseTo(1.3 / 1.96)
+  expect(judge({ ...claim, judged: 'worst' }).reached).toBe(false)
+  expect(judge({ ...claim, better: 'higher', judged: 'worst' }).reached).toBe(false)
+  expect(judge({ ...claim, better: 'near', reference: 1.35, reach: 0.05 }).reached).toBe(true)
+  expect(judge({ ...claim, better: 'near', reference: 1.38, reach: 0.05, aim: null })).toMatchObject({
+    reached: false,
+    aimed: null,
+  })
+  const noFigure = { ...claim, values: [Number.NaN] }
+  expect(missed([claim, { ...claim, reach: null }, noFigure])).toEqual([noFigure])
+})
+
+test('the page says what is met and what is not', () => {
+  const page = section(
+    [{ row: 'dbn', title: '', command: 'reproduce -- dbn', seeds: [1], claims: [claim], remarks: [], outcomes: [] }],
+    'plots',
+  )
+  expect(page).toContain(
+    '| [dbn](plots/dbn.svg) | error | 1.96 % (a slide) | 1.3 % (1.1 to 1.5) | 0.663 | ≤ 1.4 %: met | ≤ 1.2 %: **not met** |',
+  )
+  expect(
+    asJson({
+      points: [
+        [1, 2.34567891],
+        [3, 4e-7],
+      ],
+      count: 1234567,
+    }),
+  ).toBe('{\n  "points": [ [ 1, 2.34568 ], [ 3, 4e-7 ] ],\n  "count": 1234567\n}\n')
+})
+
+test('a/n + b·n is found again, and charts hold every point', () => {
+  const { a, b, worst } = fitted([1, 2, 3, 4].map((n) => [n, 238 / n + 16.4 * n] as const))
+  expect(a).toBeCloseTo(238)
+  expect(b).toBeCloseTo(16.4)
+  expect(worst).toBeLessThan(1e-9)
+  const points = [
+    [1, 0.001],
+    [2, 100],
+    [3, 0],
+  ] as const
+  const drawn = svg([
+    {
+      title: 'a < b',
+      x: { label: 'x' },
+      y: { label: 'y', logarithmic: true },
+      curves: [{ name: 'c', points, as: 'dots' }],
+    },
+  ])
+  expect(drawn.match(/<circle/g)).toHaveLength(3 + 1)
+  expect(drawn).toContain('a &lt; b')
+  expect(drawn).not.toMatch(/NaN|Infinity/)
+})
