@@ -12,7 +12,6 @@
 import type { RunDetail, RunState } from '../../shared/api.ts'
 import { codecs, payloadSize } from '../../shared/codec.ts'
 import {
-  type Lease,
   type LeaseReply,
   type Progress,
   type Refusal,
@@ -23,21 +22,18 @@ import {
 import type { RunSpec } from '../../shared/run-spec.ts'
 import type { Dataset } from '../datasets/dataset.ts'
 import type { Checkpoint, Entry, NewEntry } from '../journal/journal.ts'
-import { lengthOf, type Stretch, split } from '../strategies/epochs.ts'
-import type { Outstanding } from '../strategies/strategy.ts'
+import { type Stretch, split } from '../strategies/epochs.ts'
 import { detailOf, progressOf } from './detail.ts'
 import { Examiner } from './examiner.ts'
+import { Granting, WAIT_MS } from './granting.ts'
 import { History, type Points, type StateData, TRANSITIONS, type UpdateData } from './history.ts'
-import { type HeldLease, type Lease as HeldWork, Leases, type StartedLease } from './leases.ts'
+import { type HeldLease, Leases, type StartedLease } from './leases.ts'
 import { impossible, wrongLength } from './plausibility.ts'
 import { type Introduction, type Member, Roster } from './roster.ts'
-import { Shards, sampled } from './shards.ts'
 import { Trust } from './trust.ts'
 
 /** A volunteer may compute one lease and have the next one at hand. */
 const LEASES_PER_VOLUNTEER = 2
-/** Granted beyond what the time box should hold, so that a volunteer that speeds up does not run dry. */
-const GRANT_MARGIN = 1.25
 /** Who sends an update again while the first one is being written hears soon what became of it. */
 const SETTLING_MS = 500
 /**
@@ -45,10 +41,6 @@ const SETTLING_MS = 500
  * a lease: where its numbers are no better, it is not the crowd that is at fault but the run, which has diverged.
  */
 const UNBELIEVABLE_MAX = 4
-/** A lease that is done whole (a portion, an evaluation) is expected to take at most this beyond the time box. */
-const WHOLE_MS = 60_000
-/** How long a volunteer that gets no work is told to wait before it asks again, if nobody calls it earlier. */
-const WAIT_MS = 5_000
 
 /** An update that was checked and waits for the journal. */
 export interface Submission {
@@ -76,13 +68,11 @@ export class Run {
   private readonly leases = new Leases((lease) => {
     if (lease.state === 'started') this.versions.release(lease.binding.version)
   })
-  private readonly shards: Record<HeldWork['from'], Shards>
-  private readonly boot: string
+  private readonly granting: Granting
   /** Of the stage that is under way. */
   private trust = new Trust()
   private examiner: Examiner
   private updateBytes: number
-  private leasesGranted = 0
   updatesRefused = 0
   /** Leases whose update is checked and waits for the journal, how many of them are gradients, and how many whole tests. */
   private readonly settling = new Set<string>()
@@ -102,15 +92,10 @@ export class Run {
   constructor(id: string, spec: RunSpec, dataset: Dataset, boot: string, createdAt: number, checkpoint?: Checkpoint) {
     this.id = id
     this.spec = spec
-    this.boot = boot
     this.createdAt = createdAt
     this.dataset = dataset
     this.history = new History(spec, dataset, checkpoint)
-    this.shards = {
-      shuffled: new Shards(dataset.train, spec.seed, 'shuffled'),
-      train: new Shards(dataset.train, spec.seed, 'stored'),
-      test: new Shards(dataset.test, spec.seed, 'stored'),
-    }
+    this.granting = new Granting(id, boot, this.history, this.leases, this.roster)
     this.examiner = new Examiner(this.history, dataset)
     this.updateBytes = payloadSize(codecs[this.plan.codec.up], this.model.layout.size)
   }
@@ -190,103 +175,19 @@ export class Run {
     if (held.length + elsewhere >= LEASES_PER_VOLUNTEER) {
       // Who asks again did not hear the answer: the newest lease that it cannot know of is granted to it once more.
       const unheard = held.findLast((lease) => lease.state === 'granted')
-      if (unheard !== undefined) return { ok: true, lease: this.describe(unheard, modelHash) }
+      if (unheard !== undefined) return { ok: true, lease: this.granting.describe(unheard, modelHash) }
       return refuse('busy', `a volunteer holds at most ${LEASES_PER_VOLUNTEER} leases`, WAIT_MS)
     }
-    if (!member.trusted || (this.suspect && !this.examiner.waiting)) return this.leaseTraining(member, modelHash, now)
-    return this.leaseEvaluation(member, modelHash, now)
+    if (!member.trusted || (this.suspect && !this.examiner.waiting)) {
+      return this.granting.training(member, modelHash, now)
+    }
+    return this.granting.evaluation(member, this.examiner, modelHash, now)
   }
 
   /** What a volunteer was granted in a stage that is over is of no use to it. */
   private endOutlived(volunteer: string): void {
     for (const { id, state, stage } of this.leases.of(volunteer)) {
       if (state === 'granted' && stage !== this.history.stage.index) this.leases.end(id, 'given-back')
-    }
-  }
-
-  private leaseTraining(member: Member, modelHash: string, now: number): LeaseReply {
-    if (this.state !== 'running') return wait(`the run is ${this.state}`)
-    if (this.trained) return wait('training is complete; the model is being tested')
-    const budgetMs = 1000 * this.spec.leaseSeconds
-    const { roster, leases } = this
-    const { stage } = this.history
-    const holds = (volunteer: string) => this.holds(volunteer) > 0
-    const draft = stage.strategy.next({
-      volunteer: member.volunteer,
-      // Counted only where a strategy wants it: it walks the whole roster.
-      get rank() {
-        return member.trusted ? 0 : roster.rank(member.volunteer, holds, now)
-      },
-      fitting: Math.ceil((GRANT_MARGIN * Roster.speedOf(member) * budgetMs) / 1000),
-      epochs: stage.epochs,
-      get out() {
-        return outstanding(leases.all(), stage.index)
-      },
-      idle: (volunteer) => roster.idle(volunteer, holds, now),
-    })
-    if ('wait' in draft) return wait(draft.wait)
-    const { stretches, batchSize, timeBoxed, shuffled = true, fraction = 1, reduce = 'mean' } = draft
-    const from = shuffled ? 'shuffled' : 'train'
-    const work = { kind: 'gradient', from, stretches, fraction, reduce, batchSize, budgetMs, timeBoxed } as const
-    return this.grant(member, modelHash, work, now)
-  }
-
-  private leaseEvaluation(member: Member, modelHash: string, now: number): LeaseReply {
-    const taken = this.examiner.take()
-    if (taken === null) return wait('nothing is to be evaluated now')
-    const budgetMs = 1000 * this.spec.leaseSeconds
-    const whole = { kind: 'evaluate', fraction: 1, reduce: 'mean', batchSize: 500, budgetMs, timeBoxed: false } as const
-    return this.grant(member, modelHash, { ...whole, from: taken.side, stretches: taken.stretches }, now)
-  }
-
-  private grant(
-    member: Member,
-    model: string,
-    work: Omit<HeldWork, 'id' | 'volunteer' | 'stage' | 'examples' | 'expectedMs'>,
-    now: number,
-  ): LeaseReply {
-    const examples = this.taken(work)
-    const computeMs = (1000 * examples) / Roster.speedOf(member)
-    const granted = this.leases.grant(
-      {
-        ...work,
-        id: `${this.id}.${this.boot}.${++this.leasesGranted}`,
-        volunteer: member.volunteer,
-        stage: this.history.stage.index,
-        examples,
-        // However slow it says it is: a lease that is done whole is not larger than its time box would be by much.
-        expectedMs: Math.min(work.budgetMs + WHOLE_MS, computeMs) + member.overheadMs,
-      },
-      now,
-    )
-    return { ok: true, lease: this.describe(granted, model) }
-  }
-
-  /** How many of the examples a lease takes. */
-  private taken({ stretches, fraction }: Pick<HeldWork, 'stretches' | 'fraction'>): number {
-    if (fraction === 1) return lengthOf(stretches)
-    const { train } = this.dataset
-    return stretches.reduce((sum, stretch) => sum + sampled(train, this.spec.seed, stretch.epoch, fraction, stretch), 0)
-  }
-
-  /** A lease as its volunteer sees it. */
-  private describe(lease: HeldLease, model: string): Lease {
-    const { id, stage, kind, batchSize, stretches, from, fraction, reduce, timeBoxed, budgetMs } = lease
-    return {
-      id,
-      run: this.id,
-      stage,
-      kind,
-      model,
-      seed: this.spec.seed,
-      shuffled: from === 'shuffled',
-      fraction,
-      reduce,
-      batchSize,
-      segments: this.shards[from].segments(stretches),
-      budgetMs: timeBoxed ? budgetMs : 1e9,
-      codec: this.plan.codec.up,
-      parametersCodec: this.plan.codec.down,
     }
   }
 
@@ -591,19 +492,3 @@ function doneOf(lease: StartedLease, { examples }: UpdateRequest): { head: Stret
 function unitsOf({ reduce }: StartedLease, { minibatches, examples }: UpdateRequest): number {
   return reduce === 'sum' ? examples : minibatches
 }
-
-/** The training work that is out, oldest first, each with all who hold it. */
-function outstanding(leases: Iterable<HeldLease>, stage: number): Outstanding[] {
-  const found = new Map<string, { stretches: readonly Stretch[]; volunteers: string[] }>()
-  for (const lease of leases) {
-    if (lease.kind !== 'gradient' || lease.stage !== stage) continue
-    const [{ epoch, from }] = lease.stretches
-    const known = found.get(`${epoch} ${from}`)
-    if (known === undefined)
-      found.set(`${epoch} ${from}`, { stretches: lease.stretches, volunteers: [lease.volunteer] })
-    else known.volunteers.push(lease.volunteer)
-  }
-  return [...found.values()]
-}
-
-const wait = (reason: string): LeaseReply => ({ ok: true, waitMs: WAIT_MS, reason })

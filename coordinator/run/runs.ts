@@ -5,7 +5,6 @@
  * after `pending` became true, `expire` every second, and hears of what happened through `Listener`.
  */
 import type { LiveEvent, RunDetail, RunMetrics, RunState } from '../../shared/api.ts'
-import { misfit } from '../../shared/contradictions.ts'
 import {
   type GiveBackRequest,
   type LeaseReply,
@@ -21,21 +20,13 @@ import type { RunSpec } from '../../shared/run-spec.ts'
 import type { Part } from '../../shared/stack.ts'
 import type { Blob, Dataset } from '../datasets/dataset.ts'
 import { type Entry, type Journal, type NewEntry, StorageError } from '../journal/journal.ts'
+import { assigned } from './assignment.ts'
 import { type ExportName, exported } from './exported.ts'
 import { History } from './history.ts'
 import { ModelBlobs } from './model-blobs.ts'
+import { OpenDatasets } from './open-datasets.ts'
 import type { Introduction } from './roster.ts'
 import { Run, type Settlement, type Submission } from './run.ts'
-
-/** A RunSpec that cannot run, which only the dataset shows. */
-export class Unfit extends Error {
-  readonly field: string
-
-  constructor(field: string, message: string) {
-    super(message)
-    this.field = field
-  }
-}
 
 export interface Listener {
   /** There may be work now for a volunteer that was told to wait. */
@@ -88,7 +79,7 @@ export class Runs {
   private readonly surroundings: Surroundings
   private readonly runs = new Map<string, Run>()
   private readonly models: ModelBlobs
-  private readonly datasets = new Map<string, Dataset>()
+  private readonly datasets: OpenDatasets
   /** Volunteers of this process, and the run each works on. */
   private readonly volunteers = new Map<
     string,
@@ -101,6 +92,7 @@ export class Runs {
   constructor(surroundings: Surroundings) {
     this.surroundings = surroundings
     this.models = new ModelBlobs(surroundings.blob)
+    this.datasets = new OpenDatasets(surroundings.openDataset)
   }
 
   /** Brings back every run of the journal: newest checkpoint, then the fold over what came after it. */
@@ -124,7 +116,7 @@ export class Runs {
       throw new Error(`invariant: the journal of run ${id} does not begin with its creation`)
     const { spec, createdAt } = created.data as CreatedData
     const checkpoint = journal.loadCheckpoint(id) ?? undefined
-    const run = new Run(id, spec, this.dataset(spec.dataset), boot, createdAt, checkpoint)
+    const run = new Run(id, spec, this.datasets.open(spec.dataset), boot, createdAt, checkpoint)
     for (const entry of journal.read(id, checkpoint?.seq ?? 0)) {
       if (entry.pruned) {
         throw new StorageError(
@@ -144,7 +136,7 @@ export class Runs {
    * Unfit where the dataset cannot be opened or the model does not fit it.
    */
   create(id: string, spec: RunSpec, now: number, answer: (outcome: RunDetail | StorageError) => void = () => {}): void {
-    const dataset = this.fitting(spec)
+    const dataset = this.datasets.fitting(spec)
     const run = new Run(id, spec, dataset, this.surroundings.boot, now)
     const data: CreatedData = { spec, createdAt: now }
     const started = run.transition('running', null, now)
@@ -387,11 +379,7 @@ export class Runs {
   blob(hash: string): Uint8Array | null {
     const model = this.models.find(hash)
     if (model !== null) return model
-    for (const { train, test } of this.datasets.values()) {
-      const shard = train.find(hash) ?? test.find(hash)
-      if (shard !== null) return shard
-    }
-    return null
+    return this.datasets.shard(hash)
   }
 
   // ---- inside ---------------------------------------------------------------------------------------------------
@@ -400,54 +388,13 @@ export class Runs {
     this.runs.set(run.id, run)
   }
 
-  /** The spec's dataset, where the model fits it. */
-  private fitting(spec: RunSpec): Dataset {
-    let dataset: Dataset
-    try {
-      dataset = this.dataset(spec.dataset)
-    } catch (error) {
-      // A plain error is an expected one, see DESIGN §8.
-      const { message } = error as Error
-      const expected = Object.getPrototypeOf(error) === Error.prototype && !message.startsWith('invariant:')
-      throw expected ? new Unfit('dataset', message) : error
-    }
-    const misfitting = misfit(spec, dataset)
-    if (misfitting !== null) throw new Unfit(misfitting.path.join('.'), misfitting.message)
-    return dataset
-  }
-
-  private dataset(spec: RunSpec['dataset']): Dataset {
-    const key = JSON.stringify(spec)
-    let dataset = this.datasets.get(key)
-    if (dataset === undefined) {
-      dataset = this.surroundings.openDataset(spec)
-      this.datasets.set(key, dataset)
-    }
-    return dataset
-  }
-
-  /**
-   * The run a volunteer is to work on: the one it asked for; else the one it is on while that has work; else the
-   * running one with the smallest crowd. The coordinator's own goes wherever an evaluation waits.
-   */
+  /** The run a volunteer is to work on, which it then joins: the one it asked for, or the one it is assigned to. */
   private assign(volunteer: string, now: number): Run | undefined {
     const record = this.volunteers.get(volunteer)
     if (record === undefined) throw new Error(`invariant: ${volunteer} did not say hello`)
     const { introduction, wanted } = record
     const current = this.runs.get(record.run ?? '')
-    const working = (run: Run | undefined) => run?.state === 'running' && !run.trained
-    let chosen: Run | undefined
-    if (introduction.trusted) chosen = this.list().findLast((run) => run.wantsTrusted) ?? current ?? this.list()[0]
-    else if (wanted !== undefined) chosen = this.runs.get(wanted)
-    else {
-      const [emptiest] = this.list()
-        .filter(working)
-        .sort((a, b) => a.roster.crowd - b.roster.crowd)
-      // Somebody who works moves only where that evens the crowds out: a new run gets its share, and nobody wavers.
-      const stays =
-        current !== undefined && working(current) && current.roster.crowd - (emptiest?.roster.crowd ?? 0) <= 1
-      chosen = stays ? current : (emptiest ?? current ?? this.list()[0])
-    }
+    const chosen = wanted !== undefined ? this.runs.get(wanted) : assigned(introduction, current, this.list())
     if (chosen !== undefined && (chosen !== current || chosen.roster.get(volunteer)?.connected !== true)) {
       if (chosen !== current) current?.leave(volunteer, now)
       chosen.join(introduction, now)

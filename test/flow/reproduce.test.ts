@@ -21,6 +21,8 @@ afterEach(async () => {
   await Promise.all(programs.splice(0).map((program) => program.end()))
 })
 
+const ONE = { seeds: [1], volunteers: null, quick: false }
+
 function reproduce(...options: string[]): Program {
   const program = startProgram('test/bench/reproduce/reproduce.ts', options)
   programs.push(program)
@@ -105,13 +107,21 @@ test('the mean is judged, or the worst, against reach and aim', () => {
 })
 
 test('the page says what is met and what is not', () => {
-  const page = section(
-    [{ row: 'dbn', title: '', command: 'reproduce -- dbn', seeds: [1], claims: [claim], remarks: [], outcomes: [] }],
-    'plots',
-  )
+  const outcome = {
+    ...{ trial: 'seed-1', seed: 1, volunteers: 2, pace: null, replaced: 0, figures: {}, curves: {} },
+    ...{ date: '2026-11-23T09:00:00.000Z', commit: 'abc', machine: 'a Xeon', bytesUp: 5e6, bytesDown: 1.5e7 },
+    ...{ seconds: 61, examples: 1200, updates: 10, meanStaleness: 0, spec: ROWS[0].trials(ONE)[0].spec },
+  }
+  const result: Result = {
+    ...{ row: 'dbn', title: '', command: 'reproduce -- dbn', seeds: [1] },
+    ...{ claims: [claim], remarks: ['A remark.'], outcomes: [outcome, { ...outcome, seconds: 64 }] },
+  }
+  const page = section([result], 'plots')
   expect(page).toContain(
     '| [dbn](plots/dbn.svg) | error | 1.96 % (a slide) | 1.3 % (1.1 to 1.5) | 0.663 | ≤ 1.4 %: met | ≤ 1.2 %: **not met** |',
   )
+  expect(page).toContain('| 2 | as fast as it goes | 61 to 64 | 10 | 0 | 5, 15 | abc | a Xeon | 2026-11-23 |')
+  expect(page).toContain('dbn: A remark.')
   expect(
     asJson({
       points: [

@@ -7,6 +7,7 @@ import type { HeldLease } from '../../coordinator/run/leases.ts'
 import type { Run } from '../../coordinator/run/run.ts'
 import type { Runs } from '../../coordinator/run/runs.ts'
 import type { Stretch } from '../../coordinator/strategies/epochs.ts'
+import type { RunDetail } from '../../shared/api.ts'
 import type { ModelBlob } from '../../shared/models.ts'
 import type { Lease, Refusal, Start, UpdateRequest, Verdict } from '../../shared/protocol.ts'
 import { Bounds } from './bounds.ts'
@@ -129,6 +130,12 @@ export class Checker {
     }
     this.show(lease, verdict.version)
     if (verdict.start !== undefined) this.started(verdict.start, volunteer)
+  }
+
+  /** The operator was told so. */
+  moved({ run, state }: RunDetail): void {
+    const { history } = this.shadow(run)
+    must('operator', state === history.state, `the operator is told ${state}, the journal says ${history.state}`)
   }
 
   gaveBack(lease: string, volunteer: string): void {

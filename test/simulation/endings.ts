@@ -29,6 +29,7 @@ export interface Truth {
 
 export function checkEnding(run: Run, shadow: Shadow, truth: Truth, disk: Disk): void {
   same('J2', run.history, shadow.history, `run ${run.id}`)
+  console.log('CENSUS', run.state, run.history.reason ? run.history.reason.slice(0,60) : '-', run.spec.strategy.name, run.spec.model.template + (run.spec.pretrain ? '+' : ''), 'stage', run.history.stage.index, 'of', run.history.stages.length, 'v', run.history.parameters.version, shadow.stopped ? 'stopped':'', hasOneOutcome(run.spec) ? 'alone':'', run.history.strategy.ended ?? '')
   sameCheckpoint('J2', run.history, shadow.history, `run ${run.id}`)
   if (run.spec.journal === 'everything') freshFold(run, disk)
   if (run.state === 'finished') finished(run, shadow)

@@ -12,11 +12,13 @@ import { Killed } from './disk.ts'
 import { Draws } from './draws.ts'
 import { type Misfortune, type Scenario, scenario } from './scenario.ts'
 import { type Figures, Shell } from './shell.ts'
-import { Violation } from './violation.ts'
+import { must, Violation } from './violation.ts'
 import { Volunteer } from './volunteer.ts'
 
 /** In the calm a run gets on: an update is accepted, or its evaluation ends, within so long. */
 const STALL_MS = 2 * 3_600_000
+/** However slow the disk is, the operator is answered before this. */
+const ANSWER_MS = 10_000
 /** And a run has its end. */
 const STEPS_MAX = 400_000
 const EVENTS_REMEMBERED = 30
@@ -154,7 +156,7 @@ class Simulation {
       answered = !(outcome instanceof StorageError)
     })
     // The disk was full, or the coordinator killed before it could answer: the operator looks, and tries again.
-    this.agenda.after(5_000, () => {
+    this.agenda.after(ANSWER_MS, () => {
       if (!answered) this.create(place)
     })
   }
@@ -201,7 +203,12 @@ class Simulation {
   private move(id: string, state: RunState): void {
     const run = this.shell.runs?.get(id)
     if (run === undefined || run.state === 'draft') return
-    this.shell.runs!.move(run, state, null, this.agenda.now)
+    let answers = 0
+    this.shell.runs!.move(run, state, null, this.agenda.now, (outcome) => {
+      must('operator', ++answers === 1, `the operator is answered ${answers} times`)
+      // Where it cannot be now, or there was no room to write it, the operator sees that it did not come to be.
+      if (typeof outcome !== 'string' && !(outcome instanceof StorageError)) this.checker.moved(outcome)
+    })
   }
 
   private resume(): void {

@@ -1,0 +1,151 @@
+/**
+ * Granting: how work that a strategy or a test has to give becomes a lease, and how its volunteer sees it. A lease fits
+ * the volunteer's time box at its measured speed, and is expected back accordingly.
+ */
+import type { Lease, LeaseReply } from '../../shared/protocol.ts'
+import { lengthOf, type Stretch } from '../strategies/epochs.ts'
+import type { Outstanding } from '../strategies/strategy.ts'
+import type { Examiner } from './examiner.ts'
+import type { History } from './history.ts'
+import type { HeldLease, Lease as HeldWork, Leases } from './leases.ts'
+import { type Member, Roster } from './roster.ts'
+import { Shards, sampled } from './shards.ts'
+
+/** Granted beyond what the time box should hold, so that a volunteer that speeds up does not run dry. */
+const GRANT_MARGIN = 1.25
+/** A lease that is done whole (a portion, an evaluation) is expected to take at most this beyond the time box. */
+const WHOLE_MS = 60_000
+/** How long a volunteer that gets no work is told to wait before it asks again, if nobody calls it earlier. */
+export const WAIT_MS = 5_000
+
+export class Granting {
+  private readonly run: string
+  private readonly boot: string
+  private readonly history: History
+  private readonly leases: Leases
+  private readonly roster: Roster
+  private readonly shards: Record<HeldWork['from'], Shards>
+  private granted = 0
+
+  /** `boot` makes this process' lease ids unlike those of any other. */
+  constructor(run: string, boot: string, history: History, leases: Leases, roster: Roster) {
+    const { dataset, spec } = history
+    this.run = run
+    this.boot = boot
+    this.history = history
+    this.leases = leases
+    this.roster = roster
+    this.shards = {
+      shuffled: new Shards(dataset.train, spec.seed, 'shuffled'),
+      train: new Shards(dataset.train, spec.seed, 'stored'),
+      test: new Shards(dataset.test, spec.seed, 'stored'),
+    }
+  }
+
+  training(member: Member, modelHash: string, now: number): LeaseReply {
+    const { state, trained } = this.history
+    if (state !== 'running') return wait(`the run is ${state}`)
+    if (trained) return wait('training is complete; the model is being tested')
+    const budgetMs = 1000 * this.history.spec.leaseSeconds
+    const { roster, leases } = this
+    const { stage } = this.history
+    const holds = (volunteer: string) => leases.count(volunteer) > 0
+    const draft = stage.strategy.next({
+      volunteer: member.volunteer,
+      // Counted only where a strategy wants it: it walks the whole roster.
+      get rank() {
+        return member.trusted ? 0 : roster.rank(member.volunteer, holds, now)
+      },
+      fitting: Math.ceil((GRANT_MARGIN * Roster.speedOf(member) * budgetMs) / 1000),
+      epochs: stage.epochs,
+      get out() {
+        return outstanding(leases.all(), stage.index)
+      },
+      idle: (volunteer) => roster.idle(volunteer, holds, now),
+    })
+    if ('wait' in draft) return wait(draft.wait)
+    const { stretches, batchSize, timeBoxed, shuffled = true, fraction = 1, reduce = 'mean' } = draft
+    const from = shuffled ? 'shuffled' : 'train'
+    const work = { kind: 'gradient', from, stretches, fraction, reduce, batchSize, budgetMs, timeBoxed } as const
+    return this.grant(member, modelHash, work, now)
+  }
+
+  evaluation(member: Member, examiner: Examiner, modelHash: string, now: number): LeaseReply {
+    const taken = examiner.take()
+    if (taken === null) return wait('nothing is to be evaluated now')
+    const budgetMs = 1000 * this.history.spec.leaseSeconds
+    const whole = { kind: 'evaluate', fraction: 1, reduce: 'mean', batchSize: 500, budgetMs, timeBoxed: false } as const
+    return this.grant(member, modelHash, { ...whole, from: taken.side, stretches: taken.stretches }, now)
+  }
+
+  private grant(
+    member: Member,
+    model: string,
+    work: Omit<HeldWork, 'id' | 'volunteer' | 'stage' | 'examples' | 'expectedMs'>,
+    now: number,
+  ): LeaseReply {
+    const examples = this.taken(work)
+    const computeMs = (1000 * examples) / Roster.speedOf(member)
+    const granted = this.leases.grant(
+      {
+        ...work,
+        id: `${this.run}.${this.boot}.${++this.granted}`,
+        volunteer: member.volunteer,
+        stage: this.history.stage.index,
+        examples,
+        // However slow it says it is: a lease that is done whole is not larger than its time box would be by much.
+        expectedMs: Math.min(work.budgetMs + WHOLE_MS, computeMs) + member.overheadMs,
+      },
+      now,
+    )
+    return { ok: true, lease: this.describe(granted, model) }
+  }
+
+  /** How many of the examples a lease takes. */
+  private taken({ stretches, fraction }: Pick<HeldWork, 'stretches' | 'fraction'>): number {
+    if (fraction === 1) return lengthOf(stretches)
+    const { train } = this.history.dataset
+    return stretches.reduce(
+      (sum, stretch) => sum + sampled(train, this.history.spec.seed, stretch.epoch, fraction, stretch),
+      0,
+    )
+  }
+
+  /** A lease as its volunteer sees it. */
+  describe(lease: HeldLease, model: string): Lease {
+    const { id, stage, kind, batchSize, stretches, from, fraction, reduce, timeBoxed, budgetMs } = lease
+    const { plan } = this.history.stage
+    return {
+      id,
+      run: this.run,
+      stage,
+      kind,
+      model,
+      seed: this.history.spec.seed,
+      shuffled: from === 'shuffled',
+      fraction,
+      reduce,
+      batchSize,
+      segments: this.shards[from].segments(stretches),
+      budgetMs: timeBoxed ? budgetMs : 1e9,
+      codec: plan.codec.up,
+      parametersCodec: plan.codec.down,
+    }
+  }
+}
+
+/** The training work that is out, oldest first, each with all who hold it. */
+function outstanding(leases: Iterable<HeldLease>, stage: number): Outstanding[] {
+  const found = new Map<string, { stretches: readonly Stretch[]; volunteers: string[] }>()
+  for (const lease of leases) {
+    if (lease.kind !== 'gradient' || lease.stage !== stage) continue
+    const [{ epoch, from }] = lease.stretches
+    const known = found.get(`${epoch} ${from}`)
+    if (known === undefined)
+      found.set(`${epoch} ${from}`, { stretches: lease.stretches, volunteers: [lease.volunteer] })
+    else known.volunteers.push(lease.volunteer)
+  }
+  return [...found.values()]
+}
+
+const wait = (reason: string): LeaseReply => ({ ok: true, waitMs: WAIT_MS, reason })
