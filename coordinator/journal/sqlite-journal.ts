@@ -26,8 +26,8 @@ export interface SqliteJournalOptions {
 
 /** PRAGMA application_id, "CGJ1": tells this file from any other SQLite database. */
 const APPLICATION_ID = 0x43474a31
-/** PRAGMA user_version. A newer one is refused; an older one would be upgraded in `prepareSchema`. */
-const SCHEMA_VERSION = 1
+/** PRAGMA user_version: of the tables, and of what run/history.ts keeps in them. Another one is refused. */
+const SCHEMA_VERSION = 2
 
 /**
  * Measured with 55 kB payloads, µs of CPU an entry in groups of 1 / 8 / 64 (medians, WAL of 4 MB): 188 / 144 / 107 with
@@ -324,10 +324,11 @@ function prepareSchema(database: Database.Database, path: string): void {
       `${path} is a SQLite database, but not a Crowdgrad journal: choose another folder, or move the file aside`,
     )
   }
-  if (version > SCHEMA_VERSION) {
+  if (tables > 0 && version !== SCHEMA_VERSION) {
+    const age = version > SCHEMA_VERSION ? 'a newer' : 'an older'
     throw new StorageError(
       'failed',
-      `the journal ${path} was written by a newer Crowdgrad (schema ${version}; this one knows schema ` +
+      `the journal ${path} was written by ${age} Crowdgrad (schema ${version}; this one knows schema ` +
         `${SCHEMA_VERSION}): run that version, or choose another folder`,
     )
   }

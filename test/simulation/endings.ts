@@ -29,7 +29,6 @@ export interface Truth {
 
 export function checkEnding(run: Run, shadow: Shadow, truth: Truth, disk: Disk): void {
   same('J2', run.history, shadow.history, `run ${run.id}`)
-  console.log('CENSUS', run.state, run.history.reason ? run.history.reason.slice(0,60) : '-', run.spec.strategy.name, run.spec.model.template + (run.spec.pretrain ? '+' : ''), 'stage', run.history.stage.index, 'of', run.history.stages.length, 'v', run.history.parameters.version, shadow.stopped ? 'stopped':'', hasOneOutcome(run.spec) ? 'alone':'', run.history.strategy.ended ?? '')
   sameCheckpoint('J2', run.history, shadow.history, `run ${run.id}`)
   if (run.spec.journal === 'everything') freshFold(run, disk)
   if (run.state === 'finished') finished(run, shadow)
@@ -54,6 +53,7 @@ function finished(run: Run, shadow: Shadow): void {
   must('tested', tested !== undefined, `run ${run.id} ended without a test`)
   must('stages', stage.index === stages.length - 1, `run ${run.id} finished in ${stage.plan.name}`)
   if (stage.plan.gapChecks > 0) return
+  must('stages', strategy.quiescent, `run ${run.id} finished, and what was accepted is not in its model`)
   must('E1', stage.trained, `run ${run.id} finished and is not trained`)
   const { iterations } = strategy
   if (iterations === undefined) must('E1', shadow.positions === epochs.examples * epochs.planned, 'examples lack')

@@ -8,7 +8,7 @@ type Kind = RunSpec['strategy']['name'] | 'stack'
 export function drawSpec(draws: Draws, index: number): RunSpec {
   const kind = draws.pick<Kind>([
     ...(['downpour', 'downpour', 'downpour', 'downpour', 'synchronous', 'synchronous'] as const),
-    ...(['gradient-descent', 'sandblaster', 'sandblaster', 'stack', 'stack'] as const),
+    ...(['gradient-descent', 'gradient-descent', 'sandblaster', 'sandblaster', 'stack', 'stack', 'stack'] as const),
   ])
   const parsed = parseRunSpec({
     name: `simulated ${index}`,
@@ -95,8 +95,8 @@ function drawStrategy(draws: Draws, name: Exclude<Kind, 'stack'>) {
       return {
         ...{ name, batchSize, portionSize: draws.whole(5, 60) },
         updater: draws.pick(['simple', 'squared-l2', 'l1']),
-        // The last two are too much, by a little and by far.
-        rate: draws.pick([0.05, 0.2, 0.2, 0.4, 1, 1e3]),
+        // The last three are too much, by a little and by far.
+        rate: draws.pick([0.05, 0.2, 0.2, 0.4, 1, 3, 1e3]),
         decay: draws.pick(['sqrt', 'none']),
         regularization: draws.pick([0, 0.01, 0.3]),
         // Of few examples some samples are empty.

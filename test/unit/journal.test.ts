@@ -243,12 +243,15 @@ describe('the journal in SQLite, when its file is not what was written', () => {
     expectFault(() => openSqliteJournal(path), 'failed', path, 'not a Crowdgrad journal', 'choose another folder')
   })
 
-  test('a newer schema is refused', () => {
+  test.each([
+    [99, 'a newer Crowdgrad'],
+    [1, 'an older Crowdgrad'],
+  ])('schema %i is refused', (schema, by) => {
     const path = written()
-    const newer = new Database(path)
-    newer.exec('PRAGMA user_version = 99')
-    newer.close()
-    expectFault(() => openSqliteJournal(path), 'failed', path, 'newer Crowdgrad', 'schema 99', 'knows schema 1')
+    const other = new Database(path)
+    other.exec(`PRAGMA user_version = ${schema}`)
+    other.close()
+    expectFault(() => openSqliteJournal(path), 'failed', path, by, `schema ${schema}`, 'knows schema 2')
   })
 
   test('an empty file is a journal not yet begun', () => {

@@ -21,6 +21,8 @@ export interface Axis {
   readonly logarithmic?: boolean
   readonly from?: number
   readonly to?: number
+  /** Where the round numbers say nothing. */
+  readonly ticks?: readonly number[]
 }
 
 export interface Chart {
@@ -74,9 +76,12 @@ function drawn({ title, x, y, curves, levels = [] }: Chart): string {
     `<rect x="${LEFT}" y="${TOP}" width="${right - LEFT}" height="${bottom - TOP}" fill="none" stroke="#999"/>`,
     text((LEFT + right) / 2, HEIGHT - 10, x.label, 'text-anchor="middle"'),
     text(16, (TOP + bottom) / 2, y.label, `text-anchor="middle" transform="rotate(-90 16 ${(TOP + bottom) / 2})"`),
-    ...levels.flatMap(({ name, at }) => [
+    // Names of levels that lie close stand at either end.
+    ...levels.flatMap(({ name, at }, i) => [
       line(LEFT, up.at(at), right, up.at(at), 'stroke="#666" stroke-dasharray="2 4"'),
-      text(right + 6, up.at(at) + 4, name, 'fill="#666"'),
+      i % 2 === 0
+        ? text(LEFT + 5, up.at(at) - 4, name, 'fill="#666"')
+        : text(right - 5, up.at(at) - 4, name, 'fill="#666" text-anchor="end"'),
     ]),
     ...curves.flatMap((curve, i) => curveOf(curve, COLOURS[(curve.colour ?? i) % COLOURS.length], across.at, up.at)),
     ...legend(curves),
@@ -100,7 +105,7 @@ function curveOf({ points, as = 'line', spread = [] }: Curve, colour: string, x:
   return [...bars, `<polyline points="${path}" fill="none" stroke="${colour}" stroke-width="1.5"${dashes}/>`]
 }
 
-/** Each name once, at the bottom right, where the names of the levels seldom are. */
+/** Each name once, at the bottom right. */
 function legend(curves: readonly Curve[]): string[] {
   const named = curves.map((curve, i) => ({ ...curve, colour: COLOURS[(curve.colour ?? i) % COLOURS.length] }))
   const once = named.filter(({ name }, i) => named.findIndex((other) => other.name === name) === i)
@@ -121,13 +126,18 @@ function legend(curves: readonly Curve[]): string[] {
   })
 }
 
-function scale({ logarithmic = false, from, to }: Axis, values: readonly number[], start: number, end: number) {
+function scale(
+  { logarithmic = false, from, to, ticks: given }: Axis,
+  values: readonly number[],
+  start: number,
+  end: number,
+) {
   const finite = values.filter((value) => Number.isFinite(value) && (!logarithmic || value > 0))
   let low = from ?? Math.min(...finite)
   let high = to ?? Math.max(...finite)
   if (finite.length === 0) [low, high] = [logarithmic ? 1 : 0, 1]
   if (low === high) [low, high] = logarithmic ? [low / 2, high * 2] : [low - 0.5, high + 0.5]
-  const ticks = logarithmic ? decades(low, high) : rounds(low, high)
+  const ticks = given ?? (logarithmic ? decades(low, high) : rounds(low, high))
   // An axis without bounds of its own begins and ends at a tick.
   if (from === undefined) low = Math.min(low, ticks[0])
   if (to === undefined) high = Math.max(high, ticks[ticks.length - 1])

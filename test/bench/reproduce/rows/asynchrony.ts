@@ -163,7 +163,7 @@ export const asynchrony: Row = {
     return [
       {
         title: 'Test error after 20 epochs of accepted examples',
-        x: { label: 'volunteers', logarithmic: true, from: 0.8, to: 40 },
+        x: { label: 'volunteers', logarithmic: true, from: 0.8, to: 40, ticks: [1, 8, 32] },
         y: { label: 'test error, %', from: 0 },
         curves: [
           {

@@ -117,8 +117,8 @@ export const scaling: Row = {
     return [
       {
         title: 'Speed-up over one volunteer of the same pace',
-        x: { label: 'volunteers', logarithmic: true, from: 1, to: most },
-        y: { label: 'speed-up', logarithmic: true, from: 1, to: most },
+        x: { label: 'volunteers', logarithmic: true, from: 1, to: most, ticks: CROWDS },
+        y: { label: 'speed-up', logarithmic: true, from: 1, to: most, ticks: CROWDS },
         curves: [
           { name: 'as many times as fast', points: along.map((n) => [n, n] as const), as: 'dashes' },
           { name: 'T(1)/T(n) of the fit', points: along.map((n) => [n, (a + b) / (a / n + b * n)] as const) },
