@@ -61,6 +61,7 @@ export type Misfortune =
   | 'crash-after-checkpoint'
   | 'crash-orderly'
   | 'disk-full'
+  | 'silence'
   | 'pause'
   | 'pause-when-trained'
   | 'stop'
@@ -101,6 +102,8 @@ export function scenario(seed: number): Scenario {
       'crash-orderly',
       'disk-full',
       'disk-full',
+      'silence',
+      'silence',
       'pause',
       'pause',
       'pause-when-trained',

@@ -31,6 +31,7 @@ const PARK_MS = 8_000
 const COMMIT_MS = 30
 /** And on a disk that is slow just then. */
 const SLOW_MS = 4_000
+const SLOW = 0.06
 const RESTART_MS = [100, 5_000] as const
 
 export interface Figures {
@@ -50,6 +51,8 @@ export class Shell {
   readonly figures: Figures
   /** null while the process is dead. */
   runs: Runs | null = null
+  /** Nothing gets through to anybody, and no connection breaks. */
+  silent = false
   private readonly agenda: Agenda
   private readonly checker: Checker
   private readonly draws: Draws
@@ -78,7 +81,7 @@ export class Shell {
       }
       checker.appended(entries)
     }
-    const later = (act: () => void) => agenda.after(draws.between(0, draws.chance(0.03) ? SLOW_MS : COMMIT_MS), act)
+    const later = (act: () => void) => agenda.after(draws.between(0, draws.chance(SLOW) ? SLOW_MS : COMMIT_MS), act)
     this.disk = new Disk(appended, later)
   }
 
@@ -176,7 +179,7 @@ export class Shell {
     }
     if (runs.pending && !this.committing) {
       this.committing = true
-      this.agenda.after(this.draws.between(0, this.draws.chance(0.03) ? SLOW_MS : COMMIT_MS), () => {
+      this.agenda.after(this.draws.between(0, this.draws.chance(SLOW) ? SLOW_MS : COMMIT_MS), () => {
         if (this.runs !== runs) return
         this.committing = false
         this.figures.commits++

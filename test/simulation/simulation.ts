@@ -183,6 +183,12 @@ class Simulation {
         return agenda.after(lastsMs, () => {
           shell.disk.full = false
         })
+      case 'silence':
+        shell.silent = true
+        // Long enough for leases to expire, several at once.
+        return agenda.after(5 * lastsMs, () => {
+          shell.silent = false
+        })
       case 'pause':
         for (const run of runs?.list() ?? []) this.move(run.id, 'paused')
         return agenda.after(lastsMs, () => this.resume())
@@ -219,6 +225,7 @@ class Simulation {
   private calm(): void {
     this.shell.disk.full = false
     this.shell.disk.killAt = null
+    this.shell.silent = false
     this.resume()
     this.agenda.after(5_000, () => this.calm())
   }

@@ -55,7 +55,7 @@ function drawStack(draws: Draws) {
     ...drawTraining(draws, drawStrategy(draws, draws.pick(['synchronous', 'downpour'])), CODECS),
     epochs: draws.whole(1, 3),
     gaussianRate: draws.magnitude(0.0001, 0.01),
-    gapChecks: draws.pick([0, 0, 1, 2]),
+    gapChecks: draws.pick([0, 1, 1, 2]),
   }
   // Of a stack alone nothing else is trained.
   if (model.template === 'rbm') return { model, pretrain, stop: { epochs: 1 } }
@@ -100,7 +100,7 @@ function drawStrategy(draws: Draws, name: Exclude<Kind, 'stack'>) {
         decay: draws.pick(['sqrt', 'none']),
         regularization: draws.pick([0, 0.01, 0.3]),
         // Of few examples some samples are empty.
-        fraction: draws.pick([1, 1, 0.5, 0.1, 0.01]),
+        fraction: draws.pick([1, 1, 0.5, 0.1, 0.003]),
         tolerance: draws.pick([0, 0.001, 0.3]),
       }
     case 'sandblaster':

@@ -93,7 +93,7 @@ export class Volunteer {
     const { life, token } = this
     let over = false
     const answer = (reply: R) => {
-      if (draws.chance(this.nature.lost)) return
+      if (shell.silent || draws.chance(this.nature.lost)) return
       agenda.after(this.latency(), () => {
         if (over || this.life !== life) return
         over = true
@@ -101,7 +101,7 @@ export class Volunteer {
       })
     }
     const send = () => {
-      if (draws.chance(this.nature.lost)) return
+      if (shell.silent || draws.chance(this.nature.lost)) return
       agenda.after(this.latency(), () => {
         if (shell.open(this.nature.name, token)) act(answer)
       })

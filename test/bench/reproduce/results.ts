@@ -23,7 +23,7 @@ export interface Result {
 
 const BEGIN = '<!-- reproduce -->'
 const END = '<!-- /reproduce -->'
-const DIGITS = 6
+const DIGITS = 9
 
 export function writeResult(row: Row, outcomes: Outcomes, command: string, places: Places): Result {
   const all = [...outcomes.values()]

@@ -15,11 +15,11 @@ const REFERENCE = 4.5
 const REACH = 6
 const AIM = 4.5
 
-const spec = (seed: number, volunteers: number, rate = 0.001): RunSpec =>
+const spec = (seed: number, volunteers: number, rate?: number): RunSpec =>
   specOf('autoencoder', {
     seed,
     strategy: portions(BATCH, volunteers),
-    updateRule: { name: 'adam', rate },
+    ...(rate === undefined ? {} : { updateRule: { name: 'adam', rate } }),
     pretrain: { strategy: portions(100, volunteers) },
   })
 const crowd = ({ volunteers }: Settings) => ({ volunteers: volunteers ?? VOLUNTEERS })

@@ -7,12 +7,11 @@ const BATCH = 128
 const CHOICE_SEED = 101
 const RATES = [0.0007, 0.001, 0.0015]
 
-const spec = (file: string, seed: number, volunteers: number, rate = 0.001) =>
+const spec = (file: string, seed: number, volunteers: number, rate?: number) =>
   specOf(file, {
     seed,
     strategy: portions(BATCH, volunteers),
-    updateRule: { name: 'adam', rate },
-    codec: { up: 'f16' },
+    ...(rate === undefined ? {} : { updateRule: { name: 'adam', rate } }),
   })
 const grid = (file: string) => (volunteers: number) =>
   Object.fromEntries(RATES.map((rate) => [`rate-${rate}`, spec(file, CHOICE_SEED, volunteers, rate)]))
