@@ -23,6 +23,7 @@ export const VICES = [
   'null',
   'time',
   'idle',
+  'sleep',
 ] as const
 export type Vice = (typeof VICES)[number]
 

@@ -16,6 +16,7 @@ const TIMEOUT_MS = 20_000
 /** A tab that vanished without a word is noticed after so long (Socket.IO's ping). */
 const PING_MS = 45_000
 const UPLOAD_CHUNKS = 3
+const SLEEP_MS = 12 * 3_600_000
 
 export interface Surroundings {
   readonly agenda: Agenda
@@ -320,6 +321,8 @@ export class Volunteer {
       (verdict) => {
         if (!verdict.ok) return this.refused(lease, update, payload, verdict)
         if (this.current === lease) this.current = null
+        // The line is open, and nobody asks for anything.
+        if (this.ahead === null && this.vicious() === 'sleep') return this.later(SLEEP_MS, () => this.work())
         if (verdict.verdict === 'accepted' && verdict.start !== undefined && this.ahead === next && next !== null) {
           this.current = next
           this.ahead = verdict.lease ?? null

@@ -30,10 +30,14 @@ const PLAIN: Record<number, Changes> = {
   8: { updateRule: { name: 'sgd', rate: 0.2 } },
   32: { updateRule: { name: 'sgd', rate: 0.05 } },
 }
-/** Chosen on the last 10,000 training digits (`--choose`, seed 101), then fixed. */
+/**
+ * Chosen on the last 10,000 training digits with an event-driven simulation in numpy (33 settings, one seed each), then
+ * fixed. What did it was taking Adam's first moment away (β₁ = 0, RMSProp with bias correction): asynchrony already
+ * acts as momentum, and with both, 32 volunteers came to 2.7 % instead of 2.2.
+ */
 const POLICY: Record<number, Changes> = {
-  8: { updateRule: { name: 'adam', rate: 0.001 }, policy: { buffer: 4 } },
-  32: { updateRule: { name: 'adam', rate: 0.003 }, policy: { buffer: 16 } },
+  8: { updateRule: { name: 'adam', rate: 0.002, beta1: 0 }, policy: { buffer: 2 } },
+  32: { updateRule: { name: 'adam', rate: 0.0005, beta1: 0 }, schedule: { hold: 0.3 } },
 }
 /** What `--choose` tries: a rate for one volunteer, plain rates for crowds, and what takes bigger steps more seldom. */
 const adam = (rate: number, buffer: number): Changes => ({ updateRule: { name: 'adam', rate }, policy: { buffer } })
