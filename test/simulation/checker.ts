@@ -3,6 +3,7 @@
  * journal only, and what volunteers were told.
  */
 import type { Entry } from '../../coordinator/journal/journal.ts'
+import { EXPORTS } from '../../coordinator/run/exported.ts'
 import type { HeldLease } from '../../coordinator/run/leases.ts'
 import type { Run } from '../../coordinator/run/run.ts'
 import type { Runs } from '../../coordinator/run/runs.ts'
@@ -284,6 +285,11 @@ export class Checker {
         withoutOutcomes: this.withoutOutcomes.has(run.id),
       }
       checkEnding(run, this.shadow(run.id), truth, disk)
+      for (const name of EXPORTS) {
+        const part = runs.exported(run, name)
+        const whole = part === null || part.parameters.length === part.layout.size
+        must('export', whole, `${run.id}: its ${name} has ${part?.parameters.length} parameters`)
+      }
     }
   }
 

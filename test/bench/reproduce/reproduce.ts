@@ -108,14 +108,17 @@ async function choose(row: Row, settings: Settings, doing: Doing): Promise<numbe
   const { trials, decides } = choices
   const outcomes: Outcome[] = []
   for (const trial of trials) outcomes.push(await outcomeOf(row, trial, doing))
-  const best = outcomes.toSorted((a, b) => a.figures[decides] - b.figures[decides])
+  // Settings are chosen for each crowd.
+  const best = outcomes.toSorted((a, b) => a.volunteers - b.volunteers || a.figures[decides] - b.figures[decides])
   const file = join(doing.places.results, 'choices', `${row.name}.json`)
   mkdirSync(dirname(file), { recursive: true })
   const kept = best.map(({ trial, seed, spec, figures, seconds, commit, date }) => {
     return { trial, seed, figures, seconds, commit, date, spec }
   })
   writeFileSync(file, asJson({ row: row.name, decides, outcomes: kept }))
-  console.log(`Held-out ${decides}, best first\n\n${table(best.map(({ trial, figures }) => ({ trial, ...figures })))}`)
+  console.log(
+    `Held-out ${decides}, best first for each crowd\n\n${table(best.map(({ trial, figures }) => ({ trial, ...figures })))}`,
+  )
   console.log(`\nWritten to ${file}`)
   return 0
 }
