@@ -125,12 +125,12 @@ test('the page says what is met and what is not', () => {
   expect(
     asJson({
       points: [
-        [1, 2.34567891],
+        [1, 2.3456789123],
         [3, 4e-7],
       ],
       count: 1234567,
     }),
-  ).toBe('{\n  "points": [ [ 1, 2.34568 ], [ 3, 4e-7 ] ],\n  "count": 1234567\n}\n')
+  ).toBe('{\n  "points": [ [ 1, 2.34567891 ], [ 3, 4e-7 ] ],\n  "count": 1234567\n}\n')
 })
 
 test('a/n + b·n is found again, and charts hold every point', () => {
