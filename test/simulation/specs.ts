@@ -47,8 +47,16 @@ function drawWhole(draws: Draws, kind: Exclude<Kind, 'stack'>) {
 /** A stack of RBMs, one stage each, and for most of them the network above it. */
 function drawStack(draws: Draws) {
   const model = draws.pick([
-    { template: 'rbm', hidden: draws.pick([[3], [3, 2]]), code: draws.pick(['sigmoid', 'gaussian']) },
-    { template: 'mlp', hidden: [3, 2], activation: 'sigmoid' },
+    // Two layers of one size, too: an update of the one would fit the other.
+    { template: 'rbm', hidden: draws.pick([[3], [3, 2], [4, 4]]), code: draws.pick(['sigmoid', 'gaussian']) },
+    {
+      template: 'mlp',
+      hidden: draws.pick([
+        [3, 2],
+        [4, 4],
+      ]),
+      activation: 'sigmoid',
+    },
     { template: 'autoencoder', hidden: [3, 2] },
   ])
   const pretrain = {
