@@ -71,8 +71,9 @@ export class Bounds {
       if (!out.has(id)) account.leases.delete(id)
     }
     for (const volunteer of account.folded.keys()) {
-      const quiet = now - (run.roster.get(volunteer)?.lastSeen ?? 0) > QUIET_MS
-      if (!holding.has(volunteer) && (quiet || this.mayBeForgotten(run, volunteer))) anew(volunteer)
+      const member = run.roster.get(volunteer)
+      const gone = member?.connected !== true || now - member.lastSeen > QUIET_MS
+      if (!holding.has(volunteer) && (gone || this.mayBeForgotten(run, volunteer))) anew(volunteer)
     }
     return account
   }
