@@ -89,6 +89,17 @@ export function encodeVector(codec: Codec, vector: Float32Array): Uint8Array<Arr
   return payload
 }
 
+/** The payloads of several vectors of `floats` floats, one after the other. */
+export function encodeVectors(codec: Codec, vectors: Float32Array, floats: number): Uint8Array<ArrayBuffer> {
+  if (vectors.length === floats) return encodeVector(codec, vectors)
+  const size = payloadSize(codec, floats)
+  const payload = new Uint8Array(size * (vectors.length / floats))
+  for (let i = 0; i * floats < vectors.length; i++) {
+    payload.set(encodeVector(codec, vectors.subarray(i * floats, (i + 1) * floats)), i * size)
+  }
+  return payload
+}
+
 /** The vector of `floats` floats that a payload holds. Throws when the payload has another length than it must. */
 export function decodeVector(codec: Codec, payload: Uint8Array, floats: number): Float32Array<ArrayBuffer> {
   const expected = payloadSize(codec, floats)

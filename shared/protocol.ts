@@ -198,6 +198,11 @@ export const lease = z.object({
   fraction: z.number().gt(0).max(1),
   /** What a minibatch's gradient is multiplied by before it is accrued: 1 (`mean`), or its number of examples (`sum`). */
   reduce: z.enum(['mean', 'sum']),
+  /**
+   * The update is two vectors, one after the other: the sum of the minibatches' gradients, and what its rounding lost.
+   * So the sum does not depend on how the minibatches were shared out.
+   */
+  compensated: z.boolean(),
   batchSize: z.int().min(1),
   /** The examples, in order. */
   segments: z.array(segment).min(1),

@@ -125,7 +125,7 @@ export const strategy = z.discriminatedUnion('name', [
     l2: z.number().min(0).default(0),
     /** Not possible with plain L-BFGS; refused with what to write instead. */
     l1: z.number().min(0).default(0),
-    /** Examples in one lease: small ones balance the load. */
+    /** Examples in one lease, rounded down to whole minibatches: small ones balance the load. Nothing else depends on it. */
     portionSize: z.int().min(1).max(65536).default(1000),
     batchSize: z.int().min(1).max(65536).default(500),
     /** Weigh examples alike, or blocks of `batchSize` rows alike whatever they hold, as Spark does. */

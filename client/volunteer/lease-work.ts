@@ -25,14 +25,14 @@ export interface LeaseResult {
   correct: number
   measureSum: number
   computeMs: number
-  /** null in an evaluation, zeros where no minibatch was done; valid until the trainer begins something else. */
+  /** One vector, or two as the lease asks; null in an evaluation, zeros where no minibatch was done; valid until the trainer begins something else. */
   gradient: Float32Array | null
   /** Of a classifier's evaluation. */
   outcomes: Uint8Array | null
 }
 
 export async function computeLease(
-  lease: Pick<Lease, 'kind' | 'budgetMs' | 'reduce'>,
+  lease: Pick<Lease, 'kind' | 'budgetMs' | 'reduce' | 'compensated'>,
   start: Pick<Start, 'localRate'>,
   trainer: Trainer,
   parameters: Float32Array,
@@ -52,7 +52,7 @@ export async function computeLease(
   /** Examples whose paced time is not waited for yet; the last ones' only after the result is read, which is work too. */
   let owed = 0
   pace?.begin()
-  trainer.begin(parameters)
+  trainer.begin(parameters, lease)
   for (const minibatch of examples.minibatches()) {
     const { count } = minibatch
     if (pace && owed > 0) {
@@ -87,11 +87,12 @@ export async function computeLease(
   const { gradient, ...outcome } = await trainer.finish()
   await pace?.spend(owed, stopping)
   const computeMs = clock.now() - startedAt
+  const vectors = lease.compensated ? 2 : 1
   return {
     minibatches: lease.kind === 'gradient' ? minibatches : 0,
     examples: done,
     ...outcome,
     computeMs,
-    gradient: lease.kind === 'gradient' ? (gradient ?? new Float32Array(parameters.length)) : null,
+    gradient: lease.kind === 'gradient' ? (gradient ?? new Float32Array(vectors * parameters.length)) : null,
   }
 }

@@ -14,7 +14,7 @@
  *
  * No DOM and no tfjs in here: it runs in a browser's worker and in Node alike.
  */
-import { codecs, decodeVector, encodeVector, payloadSize } from '../../shared/codec.ts'
+import { codecs, decodeVector, encodeVectors, payloadSize } from '../../shared/codec.ts'
 import type { Lease, Start } from '../../shared/protocol.ts'
 import { backoffMs } from './backoff.ts'
 import type { BlobCache } from './blobs.ts'
@@ -156,7 +156,7 @@ export class Volunteer {
         const result = await this.compute(ready, start, parameters)
         computed = true
         const payload = result.gradient
-          ? encodeVector(codecs[ready.lease.codec], result.gradient)
+          ? encodeVectors(codecs[ready.lease.codec], result.gradient, ready.model.size)
           : (result.outcomes ?? new Uint8Array())
         const { minibatches, examples, lossSum, correct, computeMs } = result
         const update = {

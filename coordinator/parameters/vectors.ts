@@ -4,7 +4,7 @@
  * and gets scalars back, as with DistBelief's parameter server (Dean et al. 2012, §4.2): the numbers themselves stay.
  * Every operation goes through the ranges in order: the same calls give the same bits.
  */
-import { codecs, rangeOffset } from '../../shared/codec.ts'
+import { codecs, payloadSize, rangeOffset } from '../../shared/codec.ts'
 import { createKernels, type Kernels } from '../../shared/kernels/kernels.ts'
 import { type Range, ranges } from '../../shared/layout.ts'
 import type { CodecName } from '../../shared/run-spec.ts'
@@ -111,15 +111,17 @@ export class Vectors {
   }
 
   /**
-   * target + error ← target + error + weight · what the payload encodes, where `error` (zeros at first) takes what the
-   * rounding of `target` loses. `axpy(target, 1, error)` at the end gives the sum of however many payloads as if it
+   * target + error ← target + error + weight · what the payload encodes (one vector, or several to be added up), where
+   * `error` (zeros at first) takes what the rounding of `target` loses. `axpy(target, 1, error)` at the end gives the sum of however many payloads as if it
    * had been rounded once (kernels.ts, `carry`).
    */
   accumulate(target: string, error: string, codecName: CodecName, payload: Uint8Array, weight: number): void {
     if (!this.has(TERM)) this.create(TERM)
-    this.decode(TERM, codecName, payload)
-    for (const slice of this.slices) {
-      slice.kernels.carry(at(slice, target), at(slice, error), at(slice, TERM), slice.count, weight)
+    for (const vector of this.vectorsIn(codecName, payload)) {
+      this.decode(TERM, codecName, vector)
+      for (const slice of this.slices) {
+        slice.kernels.carry(at(slice, target), at(slice, error), at(slice, TERM), slice.count, weight)
+      }
     }
   }
 
@@ -132,15 +134,23 @@ export class Vectors {
     }
   }
 
-  /** Σx² of an encoded vector, in float64; NaN or infinite where an element is not finite. Changes nothing. */
+  /** Σx² of encoded vectors, in float64; NaN or infinite where an element is not finite. Changes nothing. */
   sumSquares(codecName: CodecName, payload: Uint8Array): number {
     const codec = codecs[codecName]
     let sum = 0
-    for (const slice of this.slices) {
-      put(slice, codecName, payload)
-      sum += codec.sumSquares(slice.kernels, slice.encoded, slice.count)
+    for (const vector of this.vectorsIn(codecName, payload)) {
+      for (const slice of this.slices) {
+        put(slice, codecName, vector)
+        sum += codec.sumSquares(slice.kernels, slice.encoded, slice.count)
+      }
     }
     return sum
+  }
+
+  /** The encodings that lie in the payload one after the other. */
+  private vectorsIn(codecName: CodecName, payload: Uint8Array): Uint8Array[] {
+    const size = payloadSize(codecs[codecName], this.size)
+    return Array.from({ length: payload.length / size }, (_, i) => payload.subarray(i * size, (i + 1) * size))
   }
 
   write(target: string, values: Float32Array): void {

@@ -64,9 +64,18 @@ export class Granting {
       idle: (volunteer) => roster.idle(volunteer, holds, now),
     })
     if ('wait' in draft) return wait(draft.wait)
-    const { stretches, batchSize, timeBoxed, shuffled = true, fraction = 1, reduce = 'mean' } = draft
+    const {
+      stretches,
+      batchSize,
+      timeBoxed,
+      shuffled = true,
+      fraction = 1,
+      reduce = 'mean',
+      compensated = false,
+    } = draft
     const from = shuffled ? 'shuffled' : 'train'
-    const work = { kind: 'gradient', from, stretches, fraction, reduce, batchSize, budgetMs, timeBoxed } as const
+    const sums = { fraction, reduce, compensated, batchSize }
+    const work = { kind: 'gradient', from, stretches, ...sums, budgetMs, timeBoxed } as const
     return this.grant(member, modelHash, work, now)
   }
 
@@ -74,7 +83,8 @@ export class Granting {
     const taken = examiner.take()
     if (taken === null) return wait('nothing is to be evaluated now')
     const budgetMs = 1000 * this.history.spec.leaseSeconds
-    const whole = { kind: 'evaluate', fraction: 1, reduce: 'mean', batchSize: 500, budgetMs, timeBoxed: false } as const
+    const sums = { fraction: 1, reduce: 'mean', compensated: false, batchSize: 500 } as const
+    const whole = { kind: 'evaluate', ...sums, budgetMs, timeBoxed: false } as const
     return this.grant(member, modelHash, { ...whole, from: taken.side, stretches: taken.stretches }, now)
   }
 
@@ -113,7 +123,7 @@ export class Granting {
 
   /** A lease as its volunteer sees it. */
   describe(lease: HeldLease, model: string): Lease {
-    const { id, stage, kind, batchSize, stretches, from, fraction, reduce, timeBoxed, budgetMs } = lease
+    const { id, stage, kind, batchSize, stretches, from, fraction, reduce, compensated, timeBoxed, budgetMs } = lease
     const { plan } = this.history.stage
     return {
       id,
@@ -125,6 +135,7 @@ export class Granting {
       shuffled: from === 'shuffled',
       fraction,
       reduce,
+      compensated,
       batchSize,
       segments: this.shards[from].segments(stretches),
       budgetMs: timeBoxed ? budgetMs : 1e9,

@@ -25,6 +25,7 @@ export interface Lease {
   readonly examples: number
   readonly fraction: number
   readonly reduce: 'mean' | 'sum'
+  readonly compensated: boolean
   readonly batchSize: number
   readonly budgetMs: number
   readonly timeBoxed: boolean

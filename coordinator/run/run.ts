@@ -414,7 +414,8 @@ export class Run {
       )
     }
     if (lease.stage !== this.history.stage.index) return this.lost(lease, 'stale', STAGE_OVER)
-    const bytes = lease.kind === 'gradient' ? this.updateBytes : this.examiner.outcomeBytes(lease)
+    const vectors = lease.compensated ? 2 : 1
+    const bytes = lease.kind === 'gradient' ? vectors * this.updateBytes : this.examiner.outcomeBytes(lease)
     const refusal = impossible(lease, update, bytes, this.history.strategy.probes === true)
     if (refusal?.code === 'non-finite') this.lost(lease)
     if (refusal !== null) return refusal

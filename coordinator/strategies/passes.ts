@@ -1,8 +1,11 @@
 /**
  * Passes over all examples, each one sum: Σ of the examples' losses and gradients (or of blocks' means) at one version,
  * summed in the order of the portions, whoever computed them and in whatever order they came. A portion that comes
- * before its turn is held; each counts once. So the sum has the same bits for every crowd, and is exact but for one
- * rounding to float32 (vectors.ts, `accumulate`) of the portions' own.
+ * before its turn is held; each counts once. So the sum has the same bits for every crowd.
+ *
+ * Nor does it matter how large the portions are: they hold whole minibatches, the same ones whatever their number, and
+ * with its sum a volunteer sends what the rounding of it lost. The sum of all is as if it had been rounded to float32
+ * once (vectors.ts, `accumulate`).
  *
  * The pass p is the epoch p of the accounting, and nothing of the next is handed out before it is summed. What is held
  * is bounded: portions far behind the first that is missing stay where they are.
@@ -58,8 +61,8 @@ export class Passes {
     this.options = options
     this.room = room
     this.count = count
-    this.portions = new Portions(room.examples, options.portionSize, options.blocks ? options.batchSize : 1)
-    const size = payloadSize(codecs[room.codec], room.parameters.size)
+    this.portions = new Portions(room.examples, options.portionSize, options.batchSize)
+    const size = 2 * payloadSize(codecs[room.codec], room.parameters.size)
     this.ahead = Math.max(HELD_LEAST, Math.floor(HELD_BYTES / size))
   }
 
@@ -117,6 +120,7 @@ export class Passes {
       timeBoxed: false,
       shuffled: false,
       reduce: blocks ? 'mean' : 'sum',
+      compensated: true,
       ...(fraction < 1 ? { fraction } : {}),
     }
   }

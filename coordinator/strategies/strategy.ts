@@ -40,6 +40,8 @@ export interface Work {
   readonly fraction?: number
   /** Whether the update sums the minibatches' mean gradients (the default) or the examples' gradients. */
   readonly reduce?: 'mean' | 'sum'
+  /** The payload is to be two vectors: that sum, and what its rounding lost. */
+  readonly compensated?: boolean
   /** The same stretches as a lease that is out: the first result counts, the other one is refused. */
   readonly backup?: boolean
 }
@@ -68,7 +70,7 @@ export interface Settled {
   readonly examples: number
   /** Infinity where it is not finite, which only a strategy that searches is given. */
   readonly lossSum: number
-  /** The encoded sum of the minibatches' mean gradients, or of the examples' gradients. */
+  /** The encoded sum of the minibatches' mean gradients, or of the examples' gradients; then what it lost, where asked for. */
   readonly payload: Uint8Array
 }
 

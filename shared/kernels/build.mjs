@@ -4,7 +4,7 @@
  *
  *     node shared/kernels/build.mjs [--force]
  *
- * A module is left alone while its output is newer than everything in its entry's folder and this file.
+ * A module is left alone while its output is newer than everything in the entries' folders and this file.
  */
 import { mkdirSync, readdirSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
@@ -34,9 +34,11 @@ function changedAt(path) {
   return statSync(join(root, path), { throwIfNoEntry: false })?.mtimeMs ?? Number.NEGATIVE_INFINITY
 }
 
-function isFresh({ entry, output }) {
-  const folder = dirname(entry)
-  const sources = readdirSync(join(root, folder), { recursive: true }).map((name) => join(folder, String(name)))
+function isFresh({ output }) {
+  // One module may take a kernel from the other's folder.
+  const sources = modules
+    .map(({ entry }) => dirname(entry))
+    .flatMap((folder) => readdirSync(join(root, folder), { recursive: true }).map((name) => join(folder, String(name))))
   const inputs = [...sources, relative(root, fileURLToPath(import.meta.url)), 'package.json']
   return changedAt(output) > Math.max(...inputs.map(changedAt))
 }

@@ -62,10 +62,8 @@ function boundsOf({ plan: { strategy } }: Stage, examples: number): [number, num
     case 'synchronous':
       return cut(0, examples, strategy.batchSize).flatMap(([from, to]) => cut(from, to, strategy.portionSize))
     case 'gradient-descent':
-      return cut(0, examples, strategy.portionSize)
     case 'sandblaster': {
-      const { portionSize, batchSize, average } = strategy
-      if (average === 'examples') return cut(0, examples, portionSize)
+      const { portionSize, batchSize } = strategy
       // Whole blocks only, and what is left of the last one.
       const whole = examples - (examples % batchSize)
       const size = Math.max(1, Math.floor(portionSize / batchSize)) * batchSize
@@ -96,6 +94,7 @@ function update(
     batchSize: shuffled ? strategy.portionSize : strategy.batchSize,
     fraction: strategy.name === 'gradient-descent' ? strategy.fraction : 1,
     reduce: shuffled || (strategy.name === 'sandblaster' && strategy.average === 'blocks') ? 'mean' : 'sum',
+    compensated: !shuffled,
     segments: shards[shuffled ? 'shuffled' : 'stored'].segments([stretch]),
   }
   const bytes = encodeVector(codecs[codec.down], parameters.snapshot())

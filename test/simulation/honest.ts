@@ -4,7 +4,7 @@
  * of the examples' own, and every loss is the same. Where whole passes are summed, it is the true loss and gradient of a
  * convex quadratic for each example, so that a line search finds what it looks for.
  */
-import { codecs, decodeVector, encodeVector } from '../../shared/codec.ts'
+import { codecs, decodeVector, encodeVectors } from '../../shared/codec.ts'
 import type { ModelBlob } from '../../shared/models.ts'
 import type { Lease, Segment } from '../../shared/protocol.ts'
 import { Random, Stream } from '../../shared/random.ts'
@@ -12,7 +12,16 @@ import { SHARD_EXAMPLES } from './examples.ts'
 
 export type Task = Pick<
   Lease,
-  'stage' | 'seed' | 'shuffled' | 'fraction' | 'reduce' | 'batchSize' | 'segments' | 'codec' | 'parametersCodec'
+  | 'stage'
+  | 'seed'
+  | 'shuffled'
+  | 'fraction'
+  | 'reduce'
+  | 'compensated'
+  | 'batchSize'
+  | 'segments'
+  | 'codec'
+  | 'parametersCodec'
 >
 export type Model = Pick<ModelBlob, 'layout' | 'objective'>
 
@@ -59,7 +68,9 @@ export function trained(task: Task, { layout: { size } }: Model, bytes: Uint8Arr
   const { lossSum, gradient } = task.shuffled
     ? { lossSum: LOSS * examples.length, gradient: noisy(task, parameters, minibatches) }
     : quadratic(task, parameters, examples)
-  const payload = encodeVector(codecs[task.codec], gradient)
+  const vectors = new Float32Array(task.compensated ? 2 * size : size)
+  vectors.set(gradient)
+  const payload = encodeVectors(codecs[task.codec], vectors, size)
   return { examples: examples.length, lossSum, correct: 0, payload }
 }
 

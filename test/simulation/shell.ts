@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto'
 import { type Entry, StorageError } from '../../coordinator/journal/journal.ts'
 import type { Introduction } from '../../coordinator/run/roster.ts'
 import { Runs } from '../../coordinator/run/runs.ts'
-import { codecs, decodeVector } from '../../shared/codec.ts'
+import { codecs, decodeVector, payloadSize } from '../../shared/codec.ts'
 import type { ModelBlob } from '../../shared/models.ts'
 import {
   type Lease,
@@ -262,7 +262,10 @@ export class Shell {
   /** What an honest volunteer found, before it is asked whether it is one. */
   computed(lease: Lease, outcome: Outcome, { layout, objective }: Model, trusted: boolean): void {
     if (lease.kind === 'evaluate') return this.checker.tested(lease.run, objective, outcome)
-    const vector = decodeVector(codecs[lease.codec], outcome.payload, layout.size)
+    const codec = codecs[lease.codec]
+    // An honest volunteer's rounding loses nothing.
+    const sum = outcome.payload.subarray(0, payloadSize(codec, layout.size))
+    const vector = decodeVector(codec, sum, layout.size)
     this.checker.computed(lease, outcome, Math.hypot(...vector), trusted)
   }
 

@@ -1,6 +1,6 @@
 /** What a volunteer may send in place of what it found, on purpose or because it is broken. */
 import type { HeldLease } from '../../coordinator/run/leases.ts'
-import { codecs, encodeVector } from '../../shared/codec.ts'
+import { codecs, encodeVectors } from '../../shared/codec.ts'
 import type { Lease, UpdateRequest } from '../../shared/protocol.ts'
 import type { Draws } from './draws.ts'
 import type { Vice } from './scenario.ts'
@@ -19,7 +19,8 @@ export function falsified(
   draws: Draws,
 ): Message {
   const units = Math.max(1, lease.reduce === 'sum' ? update.examples : update.minibatches)
-  const vector = (value: number) => encodeVector(codecs[lease.codec], new Float32Array(size).fill(value))
+  const floats = lease.compensated ? 2 * size : size
+  const vector = (value: number) => encodeVectors(codecs[lease.codec], new Float32Array(floats).fill(value), size)
   switch (vice) {
     case 'nan':
       return { update, payload: vector(draws.pick([Number.NaN, Number.POSITIVE_INFINITY])) }

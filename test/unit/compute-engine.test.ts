@@ -91,6 +91,33 @@ for (const backend of ['wasm', 'cpu'] as const) {
       trainer.dispose()
     })
 
+    it('compensated, sums the same whatever the minibatches are shared out in', async () => {
+      const trainer = await engine.load(model)
+      const batches = Array.from({ length: 12 }, (_, i) => drawMinibatch(model, 7, 50 + i))
+      const shared = async (size: number, compensated: boolean) => {
+        const gradient = new Float64Array(parameters.length)
+        let lossSum = 0
+        for (let from = 0; from < batches.length; from += size) {
+          trainer.begin(parameters, { compensated })
+          for (const batch of batches.slice(from, from + size))
+            trainer.step(batch, { localRate: 0, weight: batch.count })
+          const part = await trainer.finish()
+          expect(part.gradient!.length).toBe((compensated ? 2 : 1) * parameters.length)
+          part.gradient!.forEach((value, i) => {
+            gradient[i % parameters.length] += value
+          })
+          lossSum += part.lossSum
+        }
+        return { gradient, lossSum }
+      }
+      const [whole, thirds] = [await shared(12, true), await shared(4, true)]
+      expect(deviation(thirds.gradient, whole.gradient)).toBeLessThan(1e-13)
+      expect(Math.abs(thirds.lossSum / whole.lossSum - 1)).toBeLessThan(1e-13)
+      // As it would be without: that much is what is compensated.
+      expect(deviation((await shared(12, false)).gradient, whole.gradient)).toBeGreaterThan(1e-9)
+      trainer.dispose()
+    })
+
     it('evaluates at the replica, without a gradient', async () => {
       const trainer = await engine.load(model)
       const [one, two] = [drawMinibatch(model, 7, 5), drawMinibatch(model, 1, 6)]

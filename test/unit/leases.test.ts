@@ -15,6 +15,7 @@ function lease(id: string, volunteer: string, expectedMs = 1_000): Lease {
     from: 'shuffled',
     fraction: 1,
     reduce: 'mean',
+    compensated: false,
     stretches,
     examples: 4,
     batchSize: 2,

@@ -139,7 +139,7 @@ describe('Sandblaster', () => {
   })
 
   it('gives volunteers their portions again, pass after pass', () => {
-    const run = crowd({ portionSize: 10, backups: false }, { volunteers: 4 }).run()
+    const run = crowd({ portionSize: 10, batchSize: 10, backups: false }, { volunteers: 4 }).run()
     let same = 0
     let all = 0
     run.passes.slice(1).forEach((doers, i) => {

@@ -58,7 +58,15 @@ beforeEach(async () => {
   ]
   const modelHash = coordinator.putBlob(new TextEncoder().encode(JSON.stringify(model)))
   coordinator.putVersion('r', 0, encodeVector(codecs.f32, new Float32Array(model.layout.size)))
-  const work = { stage: 0, kind: 'gradient', shuffled: true, fraction: 1, reduce: 'mean', batchSize: 8 } as const
+  const work = {
+    stage: 0,
+    kind: 'gradient',
+    shuffled: true,
+    fraction: 1,
+    reduce: 'mean',
+    compensated: false,
+    batchSize: 8,
+  } as const
   const common = { run: 'r', model: modelHash, seed: 5, segments, ...work }
   lease = (id) => ({ id, ...common, budgetMs: 1e9, codec: 'f32', parametersCodec: 'f32' })
   refused = new Map()

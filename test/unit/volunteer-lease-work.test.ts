@@ -59,7 +59,7 @@ function device(clock: PromptClock, stepMs: number, asynchronous: boolean) {
 
 const compute = (clock: PromptClock, trainer: Trainer, budgetMs: number, count: number, pace: Pace | null = null) =>
   computeLease(
-    { kind: 'gradient', budgetMs, reduce: 'mean' },
+    { kind: 'gradient', budgetMs, reduce: 'mean', compensated: false },
     { localRate: 0 },
     trainer,
     new Float32Array(1),
@@ -111,7 +111,7 @@ describe('computing a lease', () => {
   test('an evaluation counts examples and no minibatches', async () => {
     const clock = new PromptClock()
     const { trainer } = device(clock, 7, false)
-    const lease = { kind: 'evaluate', budgetMs: 1e9, reduce: 'mean' } as const
+    const lease = { kind: 'evaluate', budgetMs: 1e9, reduce: 'mean', compensated: false } as const
     const result = await computeLease(
       lease,
       { localRate: 0 },
@@ -130,11 +130,14 @@ describe('computing a lease', () => {
     const { trainer } = device(clock, 7, false)
     const none = { gradient: null, lossSum: 0, correct: 0, measureSum: 0, outcomes: null }
     const examples = { *minibatches() {} } as unknown as Examples
-    const lease = { kind: 'gradient', budgetMs: 1e9, reduce: 'sum' } as const
+    const lease = { kind: 'gradient', budgetMs: 1e9, reduce: 'sum', compensated: false } as const
     const idle: Trainer = { ...trainer, finish: async () => none }
     const floats = new Float32Array(3)
     const result = await computeLease(lease, { localRate: 0 }, idle, floats, examples, clock, null, never)
     expect(result).toMatchObject({ minibatches: 0, examples: 0, gradient: new Float32Array(3) })
+    const both = { ...lease, compensated: true }
+    const two = await computeLease(both, { localRate: 0 }, idle, floats, examples, clock, null, never)
+    expect(two.gradient).toEqual(new Float32Array(6))
   })
 
   test.each([
@@ -145,7 +148,7 @@ describe('computing a lease', () => {
     const { trainer } = device(clock, 7, false)
     const weights: number[] = []
     const step: Trainer['step'] = (_, { weight }) => weights.push(weight)
-    const lease = { kind: 'gradient', budgetMs: 1e9, reduce } as const
+    const lease = { kind: 'gradient', budgetMs: 1e9, reduce, compensated: false } as const
     const parameters = new Float32Array(1)
     await computeLease(lease, { localRate: 0 }, { ...trainer, step }, parameters, examplesOf(2), clock, null, never)
     expect(weights).toEqual(expected)
@@ -160,7 +163,7 @@ describe('computing a lease', () => {
       trainer.step(...minibatch)
       if (++steps === 4) stopping.abort(new Error('stopped'))
     }
-    const lease = { kind: 'gradient', budgetMs: 1e9, reduce: 'mean' } as const
+    const lease = { kind: 'gradient', budgetMs: 1e9, reduce: 'mean', compensated: false } as const
     await expect(
       computeLease(
         lease,

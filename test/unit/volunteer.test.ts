@@ -74,6 +74,7 @@ function lease(id: string, change: Partial<Lease> = {}): Lease {
     shuffled: true,
     fraction: 1,
     reduce: 'mean',
+    compensated: false,
     batchSize: 8,
     segments: [
       { shard: hashes[1], shardIndex: 1, epoch: 2, from: 30, to: 40 },

@@ -26,7 +26,10 @@ export interface Minibatch {
 }
 
 export interface Outcome {
-  /** Flat, layout order: the weighted sum of the steps' gradients; null when there was no step. Valid until `begin`. */
+  /**
+   * Flat, layout order: the weighted sum of the steps' gradients, and when compensated what its rounding lost after it;
+   * null when there was no step. Valid until `begin`.
+   */
   gradient: Float32Array | null
   /** Sums over the examples: the objective's loss, hits (classify), and its second measure (models.ts, Objective). */
   lossSum: number
@@ -51,8 +54,11 @@ export interface Engine {
 
 /** Every method throws (or rejects with) an Error that names the backend when the device was lost: open another. */
 export interface Trainer {
-  /** Sets the replica to `parameters` (flat, in layout order; copied) and the accrued gradient, loss and count to zero. */
-  begin(parameters: Float32Array): void
+  /**
+   * Sets the replica to `parameters` (flat, in layout order; copied) and the accrued gradient, loss and count to zero.
+   * With `compensated` these are summed as if with twice the bits.
+   */
+  begin(parameters: Float32Array, how?: { compensated: boolean }): void
   /**
    * One minibatch: g = gradient of the objective's mean over the minibatch at the replica (for contrastive divergence,
    * minus its estimate of the log-likelihood's gradient); accrued += weight·g; replica -= localRate·g. The

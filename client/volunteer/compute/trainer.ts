@@ -14,6 +14,12 @@ import type { Minibatch, Trainer } from './engine.ts'
 /** Sums that every objective has: loss, hits, second measure. */
 const SUMS = 3
 
+/** A sum of tensors, and what rounding it lost; null where nobody asked for that. */
+interface Sum {
+  total: tf.Tensor
+  lost: tf.Tensor | null
+}
+
 export interface Learner {
   /** What is trained, in layout order: set by the trainer. */
   readonly weights: readonly tf.Variable[]
@@ -35,11 +41,13 @@ export function trainerOf(
   const features = inputShape.reduce((product, dimension) => product * dimension, 1)
 
   /** The weighted sum of this lease's gradients, tensor by tensor; null before its first step. */
-  let accrued: tf.Tensor[] | null = null
+  let accrued: Sum[] | null = null
   /** The newest step's move of the replica, made only when somebody looks at the replica again. */
   let move: { gradient: tf.Tensor[]; rate: number } | null = null
   /** [3]: the sums so far; null before the first minibatch. */
-  let sums: tf.Tensor | null = null
+  let sums: Sum | null = null
+  /** Whether what rounding loses of these sums is summed too. */
+  let compensated = false
   /** One for each evaluation of a classifier. */
   let outcomes: tf.Tensor[] = []
   /** What `finish` hands out where the device's memory can be read in place: one array, used again. */
@@ -48,36 +56,38 @@ export function trainerOf(
 
   const addScaled = (y: tf.Tensor, x: tf.Tensor, scale: number): tf.Tensor =>
     backend.addScaled ? backend.addScaled(y, x, scale) : tf.tidy(() => tf.add(y, scale === 1 ? x : tf.mul(x, scale)))
-  /** The same, where y is nobody's afterwards. */
-  function addTo(y: tf.Tensor, x: tf.Tensor, scale: number): tf.Tensor {
-    if (backend.addTo) {
-      backend.addTo(y, x, scale)
-      return y
+  /** Of a tensor that is nobody else's. */
+  const sumFrom = (total: tf.Tensor): Sum => ({ total, lost: compensated ? tf.zeros(total.shape) : null })
+  function addTo(sum: Sum, x: tf.Tensor, scale: number): void {
+    const { total, lost } = sum
+    if (lost === null) {
+      if (backend.addTo) return backend.addTo(total, x, scale)
+      sum.total = addScaled(total, x, scale)
+      return total.dispose()
     }
-    const sum = addScaled(y, x, scale)
-    y.dispose()
-    return sum
+    if (backend.carry) return backend.carry(total, lost, x, scale)
+    ;[sum.total, sum.lost] = tf.tidy(() => carried(total, lost, scale === 1 ? x : tf.mul(x, scale)))
+    tf.dispose([total, lost])
   }
   function add(more: tf.Tensor): void {
     if (sums === null) {
-      sums = more
+      sums = sumFrom(more)
       return
     }
-    const total = tf.add(sums, more)
-    tf.dispose([sums, more])
-    sums = total
+    addTo(sums, more, 1)
+    more.dispose()
   }
   /** Takes the gradient's place where `own`, else leaves it as it is. */
   function accrue(gradient: tf.Tensor[], weight: number, own: boolean): void {
-    if (accrued) {
-      accrued = accrued.map((sum, i) => addTo(sum, gradient[i], weight))
-      if (own) tf.dispose(gradient)
-    } else if (own && weight === 1) accrued = gradient
-    else {
+    if (accrued) for (const [i, sum] of accrued.entries()) addTo(sum, gradient[i], weight)
+    else if (own && weight === 1) {
+      accrued = gradient.map(sumFrom)
+      return
+    } else {
       // A clone would share its numbers, which are added to in place.
-      accrued = gradient.map((tensor) => tf.mul(tensor, weight))
-      if (own) tf.dispose(gradient)
+      accrued = gradient.map((tensor) => sumFrom(tf.mul(tensor, weight)))
     }
+    if (own) tf.dispose(gradient)
   }
   function dropMove(): void {
     if (move) tf.dispose(move.gradient)
@@ -95,7 +105,7 @@ export function trainerOf(
   }
   function clear(): void {
     dropMove()
-    tf.dispose([...(accrued ?? []), ...(sums ? [sums] : []), ...outcomes])
+    tf.dispose([...tensorsIn(accrued ?? []), ...tensorsIn(sums ? [sums] : []), ...outcomes])
     accrued = null
     sums = null
     outcomes = []
@@ -117,13 +127,14 @@ export function trainerOf(
   }
 
   return {
-    begin(parameters) {
+    begin(parameters, how) {
       if (parameters.length !== size) {
         throw new Error(`invariant: the model has ${size} parameters, not ${parameters.length}`)
       }
       check()
       select(backend)
       clear()
+      compensated = how?.compensated ?? false
       layout.slots.forEach((slot, i) => {
         const values = tensorOf(backend, parameters.subarray(slot.offset, slot.offset + slot.size), slot.shape)
         weights[i].assign(values)
@@ -148,7 +159,7 @@ export function trainerOf(
 
     async settled() {
       // Two numbers read back are the one way to wait that every backend has.
-      if (sums) await sums.data()
+      if (sums) await sums.total.data()
       check()
     },
 
@@ -156,19 +167,24 @@ export function trainerOf(
       check()
       select(backend)
       if (sums === null) return { gradient: null, lossSum: 0, correct: 0, measureSum: 0, outcomes: null }
-      const read = await readAll(backend, [...(accrued ?? []), sums, ...outcomes], (total) => {
+      const tensors = [...tensorsIn(accrued ?? []), ...tensorsIn([sums]), ...outcomes]
+      const read = await readAll(backend, tensors, (total) => {
         if (transfer?.length !== total) transfer = new Float32Array(total)
         return transfer
       })
       check()
-      const from = accrued ? size : 0
-      const [lossSum, correct, measureSum] = read.subarray(from, from + SUMS)
+      const vectors = compensated ? 2 : 1
+      const from = accrued ? vectors * size : 0
+      const to = from + vectors * SUMS
+      const [lossSum, correct, measureSum] = Array.from(read.subarray(from, from + SUMS), (total, i) =>
+        compensated ? total + read[from + SUMS + i] : total,
+      )
       return {
-        gradient: accrued ? read.subarray(0, size) : null,
+        gradient: accrued ? read.subarray(0, from) : null,
         lossSum,
         correct,
         measureSum,
-        outcomes: outcomes.length > 0 ? packOutcomes(read.subarray(from + SUMS), outcomes) : null,
+        outcomes: outcomes.length > 0 ? packOutcomes(read.subarray(to), outcomes) : null,
       }
     },
 
@@ -189,6 +205,18 @@ export function trainerOf(
       learner.dispose()
     },
   }
+}
+
+/** First what they come to, then what they lost. */
+function tensorsIn(sums: readonly Sum[]): tf.Tensor[] {
+  return [...sums.map(({ total }) => total), ...sums.flatMap(({ lost }) => lost ?? [])]
+}
+
+/** y + x rounded, and e + what that rounding lost (Knuth's TwoSum, TAOCP 2, §4.2.2). */
+function carried(y: tf.Tensor, e: tf.Tensor, x: tf.Tensor): [tf.Tensor, tf.Tensor] {
+  const sum = tf.add(y, x)
+  const taken = tf.sub(sum, y)
+  return [sum, tf.add(e, tf.add(tf.sub(y, tf.sub(sum, taken)), tf.sub(x, taken)))]
 }
 
 /** A new tensor of numbers that the caller may use again at once. */

@@ -27,6 +27,9 @@ export async function open({ wasmPath }: BackendOptions): Promise<Backend> {
     addTo(y, x, scale) {
       heap.kernels.addScaled(heap.address(y), heap.address(y), heap.address(x), scale, y.size)
     },
+    carry(y, e, x, scale) {
+      heap.kernels.carry(heap.address(y), heap.address(e), heap.address(x), y.size, scale)
+    },
     addProductTo(c, a, b) {
       const [depth, rows] = a.shape
       const columns = b.shape[1]

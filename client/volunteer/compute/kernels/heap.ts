@@ -49,6 +49,7 @@ export interface Kernels {
       ...[padTop: number, padLeft: number],
     ]
   ): void
+  carry(y: Address, e: Address, x: Address, count: number, a: number): void
   addScaled(out: Address, y: Address, x: Address, scale: number, count: number): void
   sumRows(out: Address, x: Address, m: number, n: number): void
   reluGradient(out: Address, dy: Address, x: Address, count: number): void
