@@ -13,9 +13,9 @@
 import type { IterationPoint } from '../../shared/api.ts'
 import type { GradientDescentSpec } from '../../shared/run-spec.ts'
 import { PARAMETERS } from '../parameters/parameters.ts'
-import { Passes, type PassSum, SUM } from './passes.ts'
+import { PassStrategy } from './pass-strategy.ts'
+import { type PassSum, SUM } from './passes.ts'
 import type { StrategyRoom } from './strategies.ts'
-import type { Ask, Binding, Draft, Settled, Strategy } from './strategy.ts'
 
 interface State {
   passes: number
@@ -26,22 +26,17 @@ interface State {
 /** The weights before the step, then the step. */
 const BEFORE = 'before'
 
-export class GradientDescent implements Strategy {
-  /** A portion belongs to the version it was drawn at: the pass cannot end without it. */
-  readonly maxStaleness = 0
+export class GradientDescent extends PassStrategy {
   readonly vectors = []
   readonly history: IterationPoint[]
   private readonly spec: GradientDescentSpec
-  private readonly room: StrategyRoom
-  private readonly passes: Passes
   private converged: boolean
 
   constructor(spec: GradientDescentSpec, room: StrategyRoom, saved?: unknown) {
     const { portionSize, batchSize, fraction } = spec
     const state = saved as State | undefined
+    super({ portionSize, batchSize, fraction }, room, state?.passes)
     this.spec = spec
-    this.room = room
-    this.passes = new Passes({ portionSize, batchSize, fraction }, room, state?.passes)
     this.converged = state?.converged ?? false
     this.history = state?.history ?? []
   }
@@ -56,35 +51,10 @@ export class GradientDescent implements Strategy {
     return null
   }
 
-  get quiescent(): boolean {
-    return this.passes.quiescent
-  }
-
-  next(ask: Ask): Draft {
-    const { ended } = this
-    return ended === null ? this.passes.next(ask) : { wait: ended }
-  }
-
-  bind(_lease: string, _volunteer: string, version: number): Binding {
-    return { version, localRate: 0, continues: null }
-  }
-
-  fold(settled: Settled): 'published' | null {
-    const sum = this.passes.fold(settled)
-    if (sum === null || sum.count === 0) return null
+  protected moveOn(sum: PassSum): 'published' | null {
+    if (sum.count === 0) return null
     this.iterate(sum)
     return 'published'
-  }
-
-  /** A pass cannot end while one of its portions may still come. */
-  versionsOf(): number {
-    return 0
-  }
-
-  lost(): void {}
-
-  left(volunteer: string): void {
-    this.passes.left(volunteer)
   }
 
   toJSON(): State {

@@ -15,9 +15,9 @@ import type { IterationPoint } from '../../shared/api.ts'
 import type { SandblasterSpec } from '../../shared/run-spec.ts'
 import { PARAMETERS } from '../parameters/parameters.ts'
 import { Lbfgs, type LbfgsState, type StopReason } from './lbfgs.ts'
-import { Passes, type PassSum, SUM } from './passes.ts'
+import { PassStrategy } from './pass-strategy.ts'
+import { type PassSum, SUM } from './passes.ts'
 import type { StrategyRoom } from './strategies.ts'
-import type { Ask, Binding, Draft, Settled, Strategy } from './strategy.ts'
 
 interface State {
   passes: number
@@ -25,9 +25,7 @@ interface State {
   history: IterationPoint[]
 }
 
-export class Sandblaster implements Strategy {
-  /** A portion belongs to the version it was drawn at: the pass cannot end without it. */
-  readonly maxStaleness = 0
+export class Sandblaster extends PassStrategy {
   readonly searches = true
   /**
    * A point each accepted w, from the first one on, which is iteration 0: its loss and ‖gradient‖, the length of the
@@ -35,17 +33,14 @@ export class Sandblaster implements Strategy {
    */
   readonly history: IterationPoint[]
   private readonly spec: SandblasterSpec
-  private readonly room: StrategyRoom
-  private readonly passes: Passes
   private readonly descent: Lbfgs
 
   constructor(spec: SandblasterSpec, room: StrategyRoom, saved?: unknown) {
     const { portionSize, batchSize, backups, average, memory, tolerance } = spec
     const { iterations, parameters } = room
     const state = saved as State | undefined
+    super({ portionSize, batchSize, backups, blocks: average === 'blocks' }, room, state?.passes)
     this.spec = spec
-    this.room = room
-    this.passes = new Passes({ portionSize, batchSize, backups, blocks: average === 'blocks' }, room, state?.passes)
     const options = { memory, tolerance, iterations, trial: PARAMETERS, trialGradient: SUM }
     this.descent = new Lbfgs(options, parameters.vectors, state?.descent)
     this.history = state?.history ?? []
@@ -73,39 +68,13 @@ export class Sandblaster implements Strategy {
     return this.descent.vectors
   }
 
-  get quiescent(): boolean {
-    return this.passes.quiescent
-  }
-
-  next(ask: Ask): Draft {
-    const { ended } = this
-    return ended === null ? this.passes.next(ask) : { wait: ended }
-  }
-
-  bind(_lease: string, _volunteer: string, version: number): Binding {
-    return { version, localRate: 0, continues: null }
-  }
-
-  fold(settled: Settled): 'published' | null {
-    const sum = this.passes.fold(settled)
-    if (sum === null) return null
+  protected moveOn(sum: PassSum): 'published' | null {
     const known = this.history.at(-1)?.iteration ?? -1
     const moves = this.descent.evaluated(this.objective(sum))
     if (this.descent.iteration > known && this.descent.stopped !== 'not-finite') this.record()
     if (!moves) return null
     this.room.parameters.publish(() => this.descent.place())
     return 'published'
-  }
-
-  /** A pass cannot end while one of its portions may still come. */
-  versionsOf(): number {
-    return 0
-  }
-
-  lost(): void {}
-
-  left(volunteer: string): void {
-    this.passes.left(volunteer)
   }
 
   toJSON(): State {
