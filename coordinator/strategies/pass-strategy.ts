@@ -1,6 +1,6 @@
 /** What strategies have in common that move on whenever a pass over all examples is summed. */
 import type { IterationPoint } from '../../shared/api.ts'
-import { type PassOptions, Passes, type PassSum } from './passes.ts'
+import { Passes, type PassOptions, type PassSum } from './passes.ts'
 import type { StrategyRoom } from './strategies.ts'
 import type { Ask, Binding, Draft, Settled, Strategy } from './strategy.ts'
 
