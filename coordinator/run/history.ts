@@ -288,10 +288,14 @@ export class History {
     this.runningSince = at
   }
 
+  /** It may be diverging: this is no state to come back to. */
+  get suspected(): boolean {
+    return this.divergence.suspected
+  }
+
   get checkpointDue(): boolean {
     const due = this.sinceCheckpoint >= this.spec.checkpointEvery || this.bytesSinceCheckpoint >= CHECKPOINT_BYTES
-    // What may be diverging is no state to come back to.
-    return due && this.strategy.quiescent && !this.divergence.suspected
+    return due && this.strategy.quiescent && !this.suspected
   }
 
   /** The history as it stands, to be written before anything else is folded in; null in the middle of a batch. */

@@ -468,8 +468,8 @@ export class Runs {
 
   private saveCheckpoint(run: Run): void {
     const { journal, listener } = this.surroundings
-    // The last one of a run that failed is the last that was good.
-    if (run.state === 'failed') return
+    // The last one of a run that failed, or may be about to, is the last that was good.
+    if (run.state === 'failed' || run.history.suspected) return
     const checkpoint = run.history.checkpoint(run.id)
     if (checkpoint === null) return
     try {

@@ -100,4 +100,33 @@ describe('a run that diverges fails [T4]', () => {
     ends.push(() => journal.close())
     expect(journal.loadCheckpoint(run)!.seq).toBeLessThan(30)
   })
+
+  test('and what was stopped in order on its way there is not it', async () => {
+    const coordinator = await coordinate()
+    const { run } = await coordinator.createRun(SMALL)
+    const push = async (at: TestCoordinator, loss: number, updates: number) => {
+      const inside = at.runs.get(run)!
+      const volunteer = await SyntheticVolunteer.join(at.url, { run })
+      ends.push(() => volunteer.close())
+      for (let i = 0; i < updates && inside.state === 'running'; i++) {
+        const { lease, start } = await volunteer.begin()
+        const payload = volunteer.payload(lease, start)
+        const lossSum = loss * lease.batchSize
+        await volunteer.ask('update', { ...volunteer.update(lease, start), payload, lossSum })
+      }
+    }
+    const initial = coordinator.bits(run)
+    await push(coordinator, 1, 10)
+    // Three to twenty times the first loss: suspected, not failed.
+    await push(coordinator, 12, 8)
+    const inside = coordinator.runs.get(run)!
+    expect([inside.state, inside.history.suspected]).toEqual(['running', true])
+    await coordinator.stop()
+    const again = await coordinate({ dataFolder: coordinator.folder })
+    await push(again, 1e3, 12)
+    expect(again.runs.get(run)!.state).toBe('failed')
+    const headers = { authorization: `Bearer ${again.token}` }
+    const response = await fetch(`${again.url}/api/runs/${run}/model.weights.bin`, { headers })
+    expect(Buffer.from(await response.arrayBuffer()).equals(initial)).toBe(true)
+  })
 })

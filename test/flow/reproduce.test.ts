@@ -40,7 +40,7 @@ test('a row is measured, written down, left at Ctrl-C, gone on with, and not run
   )
   first.child.kill('SIGINT')
   expect(await first.exit).toBe(130)
-  expect(first.errors()).toContain('Interrupted. The same command goes on.')
+  expect(first.errors()).toContain('Interrupted. The same command, without --fresh, goes on.')
   expect(existsSync(join(data, 'results'))).toBe(false)
 
   const second = reproduce(...command)
@@ -55,6 +55,9 @@ test('a row is measured, written down, left at Ctrl-C, gone on with, and not run
 
   const third = reproduce(...command)
   expect([await third.exit, third.errors()]).toEqual([0, expect.stringContaining('seed-1: finished before')])
+
+  const other = reproduce(...command.map((word, i) => (i === 5 ? '2' : word)))
+  expect([await other.exit, other.errors()]).toEqual([2, expect.stringContaining('seed-1 with other settings')])
 }, 90_000)
 
 test('what cannot be reproduced is said in a line', async () => {
@@ -118,7 +121,7 @@ test('the page says what is met and what is not', () => {
   }
   const page = section([result], 'plots')
   expect(page).toContain(
-    '| [dbn](plots/dbn.svg) | error | 1.96 % (a slide) | 1.3 % (1.1 to 1.5) | 0.663 | ≤ 1.4 %: met | ≤ 1.2 %: **not met** |',
+    '| [dbn](plots/dbn.svg) | error | 1.96 % (a slide) | 1.3 % (1.1 to 1.5) | 0.663 | ≤ 1.4 %: met by one seed | ≤ 1.2 %: **not met** |',
   )
   expect(page).toContain('| 2 | as fast as it goes | 61 to 64 | 10 | 0 | 5, 15 | abc | a Xeon | 2026-11-23 |')
   expect(page).toContain('dbn: A remark.')

@@ -99,7 +99,7 @@ describe('a RunSpec', () => {
     const { pretrain } = parsed({ ...smallest, model: { template: 'rbm', hidden: [5] } })
     expect(pretrain).toMatchObject({
       contrastive: { steps: 1, persistent: false, visible: 'probabilities', initial: 0.1 },
-      strategy: { name: 'synchronous', batchSize: 100, portionSize: 100 },
+      strategy: { name: 'synchronous', batchSize: 100, portionSize: 50 },
       updateRule: {
         name: 'momentum',
         rate: 0.1,

@@ -18,7 +18,7 @@ import { type Doing, outcomeOf } from './trials.ts'
 interface Options {
   seeds: number
   volunteers?: number
-  data: string
+  data?: string
   fresh?: boolean
   choose?: boolean
   quick?: boolean
@@ -29,9 +29,7 @@ cli
   .command('<row>', `Reproduce a row: ${ROWS.map(({ name }) => name).join(', ')}`)
   .option('--seeds <n>', 'Seeds 1 to n', { default: 3 })
   .option('--volunteers <n>', 'Local volunteers, where the row does not measure crowds')
-  .option('--data <folder>', 'Where the runs live; what is there already is not run again', {
-    default: 'data/reproduce',
-  })
+  .option('--data <folder>', 'Where the runs live; what is there already is not run again')
   .option('--fresh', 'Forget what was run before')
   .option('--choose', 'Instead, try a grid of settings on the last 10,000 training examples')
   .option('--quick', 'A smoke test: a few hundred examples, nothing judged, results in the data folder')
@@ -54,7 +52,7 @@ try {
   process.exit((await cli.runMatchedCommand()) ?? 0)
 } catch (error) {
   if (error instanceof Interrupted) {
-    console.error('Interrupted. The same command goes on.')
+    console.error('Interrupted. The same command, without --fresh, goes on.')
     process.exit(130)
   }
   console.error(`crowdgrad: ${(error as Error).message}`)
@@ -73,7 +71,7 @@ async function reproduce(name: string, options: Options): Promise<number> {
   }
   const settings: Settings = { seeds: Array.from({ length: seeds }, (_, i) => i + 1), volunteers, quick }
   const doing: Doing = {
-    places: placesOf(resolve(options.data), quick),
+    places: placesOf(resolve(options.data ?? (quick ? 'data/reproduce-quick' : 'data/reproduce')), quick),
     fresh,
     signal: interrupt.signal,
     say: (words) => console.error(`${row.name} ${words}`),

@@ -19,6 +19,11 @@ interface Identity {
   readonly crowd: Crowd
 }
 
+/** A trial that has begun, and by which code. */
+interface Begun extends Identity {
+  readonly commit: string
+}
+
 interface Kept extends Identity, Pick<Outcome, 'date' | 'commit' | 'machine' | 'replaced' | 'bytesDown'> {}
 
 export interface Doing {
@@ -33,9 +38,13 @@ export async function outcomeOf(row: Row, trial: Trial, doing: Doing): Promise<O
   const { places, fresh, say } = doing
   const folder = join(places.data, `${trial.sharedWith ?? row.name}-${trial.name}`)
   const identity: Identity = { spec: trial.spec, crowd: trial.crowd }
-  const before = readJson<Identity>(join(folder, 'trial.json'))
-  if (fresh || (before !== null && !isDeepStrictEqual(pick(before), asKept(identity)))) {
-    rmSync(folder, { recursive: true, force: true })
+  if (fresh) rmSync(folder, { recursive: true, force: true })
+  const before = readJson<Begun>(join(folder, 'trial.json'))
+  if (before !== null && !isDeepStrictEqual(pick(before), asKept(identity))) {
+    throw new Error(
+      `${folder} holds ${trial.name} with other settings: expected the same spec and crowd. ` +
+        '--fresh forgets it, another --data keeps it',
+    )
   }
   const finished = readJson<Kept>(join(folder, 'finished.json'))
   if (finished !== null) say(`${trial.name}: finished before, in ${folder}`)
@@ -61,11 +70,15 @@ async function carryOut(
   identity: Identity,
   { signal, say }: Doing,
 ): Promise<Kept> {
+  // Where time is the figure, a break in the middle would count as time.
+  if (crowd.measured !== undefined) rmSync(folder, { recursive: true, force: true })
   const resumed = existsSync(join(folder, 'journal.sqlite'))
   say(`${name}: ${resumed ? 'goes on' : 'begins'}, in ${folder}`)
   mkdirSync(folder, { recursive: true })
-  writeFileSync(join(folder, 'trial.json'), `${JSON.stringify(identity)}\n`)
-  const where = { commit: commit(), machine: machine() }
+  const now = commit()
+  const begun = readJson<Begun>(join(folder, 'trial.json'))?.commit ?? now
+  writeFileSync(join(folder, 'trial.json'), `${JSON.stringify({ ...identity, commit: begun } satisfies Begun)}\n`)
+  const where = { commit: begun === now ? now : `${begun} to ${now}`, machine: machine() }
   const { bytesDown, replaced } =
     crowd.measured === undefined
       ? { ...(await trainByCommand(folder, spec, crowd.volunteers, signal)), replaced: 0 }
@@ -93,7 +106,8 @@ function readJson<T>(file: string): T | null {
 function commit(): string {
   const git = (...args: string[]) => execFileSync('git', args, { encoding: 'utf8' }).trim()
   try {
-    const changed = git('status', '--porcelain', '--untracked-files=no', '--', '.', ':!test/bench', ':!*.md')
+    const results = ['results', 'plots'].map((folder) => `:!test/bench/reproduce/${folder}`)
+    const changed = git('status', '--porcelain', '--untracked-files=no', '--', '.', ...results, ':!*.md')
     return `${git('rev-parse', '--short', 'HEAD')}${changed === '' ? '' : '+'}`
   } catch {
     return 'no git'
