@@ -12,6 +12,10 @@ export const PARAMETERS_MAX = 1 << 26
 /** Floats of all versions that delay compensation keeps: 512 MB. */
 const COMPENSATION_FLOATS_MAX = 1 << 27
 
+/** Floats of a synchronous batch's portions that may wait for the last one: 1 GB in f32; so many may in any case. */
+const HELD_FLOATS_MAX = 1 << 28
+const HELD_LEAST = 16
+
 export interface Contradiction {
   readonly path: string[]
   readonly message: string
@@ -50,9 +54,8 @@ export function misfit(spec: RunSpec, shape: Shape): Contradiction | null {
       message: `expected examples that are images [height, width, channels], got [${shape.inputShape.join(', ')}]: remove augment`,
     }
   }
-  return (
-    tooManyVersions(strategy, size, []) ?? (pretrain ? tooManyVersions(pretrain.strategy, size, ['pretrain']) : null)
-  )
+  const limits = (of: StrategySpec, path: string[]) => tooManyVersions(of, size, path) ?? tooMuchHeld(of, size, path)
+  return limits(strategy, []) ?? (pretrain ? limits(pretrain.strategy, ['pretrain']) : null)
 }
 
 /** Delay compensation keeps the versions that updates may come from. An RBM is at most as large as the whole network. */
@@ -65,6 +68,21 @@ function tooManyVersions(strategy: StrategySpec, size: number, path: string[]): 
     message:
       `policy.compensation keeps the last maxStaleness versions, here ${strategy.maxStaleness} of ${size} parameters: ` +
       `lower maxStaleness to ${most} or less`,
+  }
+}
+
+/** The portions of a synchronous batch wait for the last one. */
+function tooMuchHeld(strategy: StrategySpec, size: number, path: string[]): Contradiction | null {
+  if (strategy.name !== 'synchronous') return null
+  const { batchSize, portionSize } = strategy
+  const portions = Math.ceil(batchSize / portionSize)
+  const most = Math.max(HELD_LEAST, Math.floor(HELD_FLOATS_MAX / size))
+  if (portions <= most) return null
+  return {
+    path: [...path, 'strategy', 'portionSize'],
+    message:
+      `a batch of ${batchSize} waits in ${portions} portions of ${size} parameters until it is whole: ` +
+      `write at least ${Math.ceil(batchSize / most)}`,
   }
 }
 
@@ -155,7 +173,8 @@ function ofPretrain({ model, pretrain }: RunSpec): Contradiction[] {
 const takesWholePasses = ({ name }: StrategySpec) => name === 'gradient-descent' || name === 'sandblaster'
 
 /** These compare losses at neighbouring points: each must be the same function of the parameters. */
-function ofWholePasses({ strategy, model, augment, maxNorm, codec }: RunSpec): Contradiction[] {
+function ofWholePasses(spec: RunSpec): Contradiction[] {
+  const { strategy, model, augment, maxNorm, codec } = spec
   if (!takesWholePasses(strategy)) return []
   const because = (what: string) => `strategy ${strategy.name} needs an exact, deterministic loss: ${what}`
   const found: Contradiction[] = []
@@ -172,13 +191,20 @@ function ofWholePasses({ strategy, model, augment, maxNorm, codec }: RunSpec): C
     const message = `strategy ${strategy.name} makes steps of its own, which maxNorm does not reach: remove maxNorm`
     found.push({ path: ['maxNorm'], message })
   }
-  if (codec.up === 'int8') found.push({ path: ['codec', 'up'], message: because('write f32') })
+  for (const way of ['up', 'down'] as const) {
+    if (codec[way] !== 'f32') found.push({ path: ['codec', way], message: because('write f32') })
+  }
+  for (const field of saidOf(spec, ['updateRule', 'schedule'])) {
+    const message = `strategy ${strategy.name} makes steps of its own: remove ${field}; its settings are those of strategy`
+    found.push({ path: [field], message })
+  }
   return found
 }
 
-/** Of a stack of RBMs only the stages of `pretrain` are trained: what is said of the last stage would be lost. */
-function ofStacks(spec: RunSpec): Contradiction[] {
-  if (spec.model.template !== 'rbm') return []
+type Field = 'strategy' | 'updateRule' | 'schedule' | 'codec' | 'evaluateEveryEpochs'
+
+/** Those of these fields that are not as they are where nothing is said of them. */
+function saidOf(spec: RunSpec, fields: readonly Field[]): Field[] {
   const asByDefault = {
     strategy: strategySchema.parse({ name: 'downpour' }),
     updateRule: updateRuleSchema.parse({ name: 'adagrad' }),
@@ -186,9 +212,13 @@ function ofStacks(spec: RunSpec): Contradiction[] {
     codec: { up: 'int8', down: 'f32' },
     evaluateEveryEpochs: 1,
   }
-  const said = (Object.keys(asByDefault) as (keyof typeof asByDefault)[]).filter(
-    (field) => JSON.stringify(spec[field]) !== JSON.stringify(asByDefault[field]),
-  )
+  return fields.filter((field) => JSON.stringify(spec[field]) !== JSON.stringify(asByDefault[field]))
+}
+
+/** Of a stack of RBMs only the stages of `pretrain` are trained: what is said of the last stage would be lost. */
+function ofStacks(spec: RunSpec): Contradiction[] {
+  if (spec.model.template !== 'rbm') return []
+  const said = saidOf(spec, ['strategy', 'updateRule', 'schedule', 'codec', 'evaluateEveryEpochs'])
   const found: Contradiction[] = said.map((field) => ({
     path: [field],
     message: `template rbm is trained by pretrain alone: write pretrain.${field} instead`,

@@ -3,8 +3,9 @@
  * function of the journalled updates only, so a replay finds it at the same update. (A loss that is not finite never
  * gets here: such updates are refused; see run.ts, `suspect`.)
  */
+import type { Model } from '../../shared/models.ts'
 
-/** Updates whose median loss is the stage's first one, and over whose number the newest is a running mean. */
+/** Updates whose median loss is the stage's first one, and over whose number a volunteer's newest is a running mean. */
 const UPDATES = 8
 /**
  * Untrained classifiers begin near ln C and autoencoders near half their worst; a loss this many times as high is worse
@@ -15,53 +16,95 @@ const FACTOR = 20
 const SUSPECT = 3
 /** One update counts for at most twice that: a single false report does not end a run. */
 const CAP = 2 * FACTOR
-/** A stage that begins with next to no loss has all of this to grow from, nats. */
-const FLOOR = 0.05
+/** Who was not heard of in so many updates has no voice. */
+const HEARD_WITHIN = 64
 
 export interface DivergenceState {
   /** The first losses. */
   begun: number[]
-  recent: number
+  /** Updates so far. */
+  updates: number
+  /** Of each volunteer its running mean, and the update it was last heard in. */
+  recent: [volunteer: string, mean: number, at: number][]
 }
 
 export class Divergence {
-  private readonly state: DivergenceState
+  private readonly floor: number
+  private readonly begun: number[]
+  private readonly recent: Map<string, { mean: number; at: number }>
+  private updates: number
 
-  constructor(state: DivergenceState = { begun: [], recent: 0 }) {
-    this.state = { begun: [...state.begun], recent: state.recent }
+  /** `floor`: the loss of a model that knows nothing; a stage that begins below may grow from there. */
+  constructor(floor: number, state: DivergenceState = { begun: [], updates: 0, recent: [] }) {
+    this.floor = floor
+    this.begun = [...state.begun]
+    this.updates = state.updates
+    this.recent = new Map(state.recent.map(([volunteer, mean, at]) => [volunteer, { mean, at }]))
   }
 
   toJSON(): DivergenceState {
-    return this.state
+    const recent = [...this.recent].map(
+      ([volunteer, { mean, at }]) => [volunteer, mean, at] as [string, number, number],
+    )
+    return { begun: this.begun, updates: this.updates, recent }
   }
 
   /** The loss is rising far enough that what there is now may not be worth keeping. */
   get suspected(): boolean {
-    const { begun, recent } = this.state
-    return begun.length === UPDATES && recent > SUSPECT * this.first
+    return this.begun.length === UPDATES && this.now > SUSPECT * this.first
   }
 
   /** Adds an update's mean loss; why training has diverged, if it has. */
-  observe(loss: number): string | null {
-    const { state } = this
-    if (state.begun.length < UPDATES) {
-      state.begun.push(loss)
-      state.recent = this.first
+  observe(volunteer: string, loss: number): string | null {
+    this.updates++
+    if (this.begun.length < UPDATES) {
+      this.begun.push(loss)
       return null
     }
-    const { first } = this
-    // No loss is negative: one that is said to be must not hide others.
-    state.recent += (Math.max(0, Math.min(loss, CAP * first)) - state.recent) / UPDATES
-    if (state.recent <= FACTOR * first) return null
+    const { first, now } = this.heard(volunteer, loss)
+    if (now <= FACTOR * first) return null
     return (
-      `training diverged: the loss of the last updates is ${state.recent.toPrecision(3)}, ` +
+      `training diverged: the loss of the last updates is ${now.toPrecision(3)}, ` +
       `at first it was ${first.toPrecision(3)}; lower the rate`
     )
   }
 
+  private heard(volunteer: string, loss: number): { first: number; now: number } {
+    const { first, updates, recent } = this
+    const before = recent.get(volunteer)?.mean ?? first
+    // No loss is negative: one that is said to be must not hide others.
+    const mean = before + (Math.max(0, Math.min(loss, CAP * first)) - before) / UPDATES
+    recent.delete(volunteer)
+    recent.set(volunteer, { mean, at: updates })
+    for (const [other, { at }] of recent) {
+      if (at > updates - HEARD_WITHIN) break
+      recent.delete(other)
+    }
+    return { first, now: this.now }
+  }
+
+  /** The lower median over the volunteers: one volunteer is one voice, however much it sends. */
+  private get now(): number {
+    const sorted = [...this.recent.values()].map(({ mean }) => mean).sort((a, b) => a - b)
+    return sorted[(sorted.length - 1) >> 1] ?? 0
+  }
+
   /** The median of the first losses: a few false reports do not move it. */
   private get first(): number {
-    const sorted = [...this.state.begun].sort((a, b) => a - b)
-    return Math.max(FLOOR, sorted[sorted.length >> 1])
+    const sorted = [...this.begun].sort((a, b) => a - b)
+    return Math.max(this.floor, sorted[sorted.length >> 1])
+  }
+}
+
+/** The loss of a model that has learnt nothing: of equally likely classes; of grey pixels; nats, or squares an RBM. */
+export function knowingNothing({ objective, classes, inputShape, layout }: Model): number {
+  const inputs = inputShape.reduce((product, size) => product * size, 1)
+  switch (objective.kind) {
+    case 'classify':
+      return Math.log(Math.max(2, classes))
+    case 'reconstruct':
+      return inputs * Math.LN2
+    case 'contrastive':
+      return (layout.slots.find(({ name }) => name.endsWith('/visible_bias'))?.size ?? inputs) / 4
   }
 }

@@ -15,6 +15,9 @@ import { Shards, sampled } from './shards.ts'
 const GRANT_MARGIN = 1.25
 /** A lease that is done whole (a portion, an evaluation) is expected to take at most this beyond the time box. */
 const WHOLE_MS = 60_000
+/** A lease that takes this many times what it should, and so long, is late. */
+const LATE_FACTOR = 2
+const LATE_MS = 1_000
 /** How long a volunteer that gets no work is told to wait before it asks again, if nobody calls it earlier. */
 export const WAIT_MS = 5_000
 
@@ -59,7 +62,7 @@ export class Granting {
       fitting: Math.ceil((GRANT_MARGIN * Roster.speedOf(member) * budgetMs) / 1000),
       epochs: stage.epochs,
       get out() {
-        return outstanding(leases.all(), stage.index)
+        return outstanding(leases.all(), stage.index, now)
       },
       idle: (volunteer) => roster.idle(volunteer, holds, now),
     })
@@ -104,7 +107,7 @@ export class Granting {
         stage: this.history.stage.index,
         examples,
         // However slow it says it is: a lease that is done whole is not larger than its time box would be by much.
-        expectedMs: Math.min(work.budgetMs + WHOLE_MS, computeMs) + member.overheadMs,
+        expectedMs: Math.min(work.budgetMs + WHOLE_MS, computeMs) + Roster.overheadOf(member),
       },
       now,
     )
@@ -146,15 +149,19 @@ export class Granting {
 }
 
 /** The training work that is out, oldest first, each with all who hold it. */
-function outstanding(leases: Iterable<HeldLease>, stage: number): Outstanding[] {
-  const found = new Map<string, { stretches: readonly Stretch[]; volunteers: string[] }>()
+function outstanding(leases: Iterable<HeldLease>, stage: number, now: number): Outstanding[] {
+  const found = new Map<string, { stretches: readonly Stretch[]; volunteers: string[]; late: boolean }>()
   for (const lease of leases) {
     if (lease.kind !== 'gradient' || lease.stage !== stage) continue
     const [{ epoch, from }] = lease.stretches
     const known = found.get(`${epoch} ${from}`)
+    const late = lease.state === 'started' && now - lease.startedAt > Math.max(LATE_MS, LATE_FACTOR * lease.expectedMs)
     if (known === undefined)
-      found.set(`${epoch} ${from}`, { stretches: lease.stretches, volunteers: [lease.volunteer] })
-    else known.volunteers.push(lease.volunteer)
+      found.set(`${epoch} ${from}`, { stretches: lease.stretches, volunteers: [lease.volunteer], late })
+    else {
+      known.volunteers.push(lease.volunteer)
+      known.late &&= late
+    }
   }
   return [...found.values()]
 }

@@ -9,7 +9,7 @@ import type { RunSpec } from '../../shared/run-spec.ts'
 import type { Dataset } from '../datasets/dataset.ts'
 import type { Checkpoint, CheckpointVector, Entry } from '../journal/journal.ts'
 import type { Stretch } from '../strategies/epochs.ts'
-import { Divergence, type DivergenceState } from './divergence.ts'
+import { Divergence, type DivergenceState, knowingNothing } from './divergence.ts'
 import { Series, type SeriesState } from './series.ts'
 import { Stage, type StageState } from './stage.ts'
 import { type StagePlan, stagesOf } from './stages.ts'
@@ -115,7 +115,7 @@ export class History {
     const restored = saved && { state: saved.stageState, vectors: checkpoint!.vectors }
     this.current = this.open(saved?.stage ?? 0, 0, restored)
     this.series = new Series(saved?.series)
-    this.divergence = new Divergence(saved?.divergence)
+    this.divergence = new Divergence(knowingNothing(this.model), saved?.divergence)
     this.gaps = saved?.gaps ?? []
     this.counters = saved?.counters ?? {
       state: 'draft',
@@ -214,7 +214,7 @@ export class History {
     counters.examples += data.examples
     counters.stalenessSum += staleness
     counters.bytesUp += payload.length
-    const diverged = this.divergedBy(lossSum, data.examples)
+    const diverged = this.divergedBy(lossSum, data)
     if (diverged !== null && this.state === 'running') this.enter('failed', diverged, 0)
     const told = Number.isFinite(lossSum) && data.examples > 0
     const seen = { ...data, lossSum, staleness, stage: current.plan.name, epoch: current.progress }
@@ -225,10 +225,10 @@ export class History {
     return point
   }
 
-  private divergedBy(lossSum: number, examples: number): string | null {
+  private divergedBy(lossSum: number, { volunteer, examples }: UpdateData): string | null {
     const { strategy } = this.current
     if (strategy.failure) return strategy.failure
-    return strategy.searches || examples === 0 ? null : this.divergence.observe(lossSum / examples)
+    return strategy.searches || examples === 0 ? null : this.divergence.observe(volunteer, lossSum / examples)
   }
 
   /** A stage is ended by the test of its last version; the run also by one that reaches the accuracy it was to reach. */
@@ -263,9 +263,10 @@ export class History {
     if (this.state !== 'running') return
     const next = this.current.index + 1
     if (next === this.stages.length) return this.enter('finished', null, 0)
+    this.current.conclude()
     this.trainedStack.push(this.parameters.snapshot())
     this.current = this.open(next, this.parameters.version + 1)
-    this.divergence = new Divergence()
+    this.divergence = new Divergence(knowingNothing(this.model))
     this.gaps = []
     this.series.newStage(this.counters.seconds)
   }
@@ -276,6 +277,7 @@ export class History {
   }
 
   private enter(state: RunState, reason: string | null, at: number): void {
+    if (state === 'finished') this.current.conclude()
     this.counters.state = state
     this.counters.reason = reason
     this.runningSince = state === 'running' ? at : null

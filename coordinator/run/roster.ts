@@ -21,6 +21,8 @@ export interface Member extends Introduction {
   examplesPerSecond: number | null
   /** What a lease takes beside its compute (downloads, upload), milliseconds, likewise. */
   overheadMs: number
+  /** How many times slower than that it is taken to be, since its last leases ran past their deadlines. */
+  lateness: number
 }
 
 /** Weight of the newest lease in the running means. */
@@ -30,6 +32,8 @@ const FIRST_EXAMPLES_PER_SECOND = 200
 const FIRST_OVERHEAD_MS = 5_000
 /** Believed at most: a volunteer that claims to have computed in no time must not earn a far deadline. */
 const OVERHEAD_MAX_MS = 60_000
+/** Nor must one that never finishes a lease keep others waiting ever longer. */
+const LATENESS_MAX = 4
 /** Who waits for work asks again within ten seconds; who did not for so long is not there to work. */
 const IDLE_MS = 30_000
 /** Disconnected volunteers that are remembered, the longest gone forgotten first. */
@@ -61,6 +65,7 @@ export class Roster {
       updatesRefused: 0,
       examplesPerSecond: null,
       overheadMs: FIRST_OVERHEAD_MS,
+      lateness: 1,
       joinedAt: now,
       ...known,
       ...introduction,
@@ -120,13 +125,33 @@ export class Roster {
     if (member === undefined || examples === 0) return
     const speed = (1000 * examples) / Math.max(1, computeMs)
     const first = member.examplesPerSecond === null
+    member.lateness = 1
     const overhead = Math.min(OVERHEAD_MAX_MS, overheadMs)
     member.examplesPerSecond = first ? speed : (1 - FORGET) * member.examplesPerSecond! + FORGET * speed
     member.overheadMs = first ? overhead : (1 - FORGET) * member.overheadMs + FORGET * overhead
   }
 
+  /** It did not finish a lease in time: taken for slower than thought, until it is measured, so that it can finish one. */
+  late(volunteer: string): void {
+    const member = this.members.get(volunteer)
+    if (member === undefined) return
+    member.lateness = Math.min(LATENESS_MAX, 2 * member.lateness)
+  }
+
   static speedOf(member: Member): number {
-    return member.examplesPerSecond ?? FIRST_EXAMPLES_PER_SECOND
+    return (member.examplesPerSecond ?? FIRST_EXAMPLES_PER_SECOND) / member.lateness
+  }
+
+  static overheadOf(member: Member): number {
+    return Math.min(OVERHEAD_MAX_MS, member.overheadMs * member.lateness)
+  }
+
+  /** Nobody else is here to train. */
+  alone(volunteer: string, busy: (volunteer: string) => boolean, now: number): boolean {
+    for (const member of this.members.values()) {
+      if (member.volunteer !== volunteer && this.trains(member, busy, now)) return false
+    }
+    return true
   }
 
   details(leasesOf: (volunteer: string) => number): VolunteerDetail[] {

@@ -78,6 +78,8 @@ export class Run {
   private readonly settling = new Set<string>()
   private gradientsSettling = 0
   private testsSettling = 0
+  /** When something was last accepted. */
+  private settledAt = 0
   /** Updates refused as not finite or too long since the last accepted one. */
   private unbelievable = 0
   /** Why the run can only fail: what even a trusted volunteer computes is no number. */
@@ -241,7 +243,7 @@ export class Run {
     let entry: NewEntry | null = null
     if (payload.length !== update.size) return this.refused(volunteer, wrongLength(update.size, payload.length))
     if (lease.kind === 'gradient') {
-      const judged = this.judge(lease, update, payload)
+      const judged = this.judge(lease, update, payload, now)
       if (typeof judged !== 'number') {
         this.lost(lease)
         return this.refused(volunteer, judged)
@@ -270,16 +272,20 @@ export class Run {
   }
 
   /** The sum of squares of an update that may be believed; infinite only at a trial point, where it is an answer. */
-  private judge(lease: StartedLease, update: UpdateRequest, payload: Uint8Array): number | Refusal {
+  private judge(lease: StartedLease, update: UpdateRequest, payload: Uint8Array, now: number): number | Refusal {
     const { probes } = this.history.strategy
-    if (update.lossSum === null) return Number.POSITIVE_INFINITY
-    const sumOfSquares = this.parameters.sumSquares(this.plan.codec.up, payload)
     const trusted = this.roster.get(lease.volunteer)?.trusted === true
+    const outside = () => {
+      const alone = trusted || this.roster.alone(lease.volunteer, (other) => this.holds(other) > 0, now)
+      return this.trust.outside(lease.volunteer, lease.binding.version, alone) ?? Number.POSITIVE_INFINITY
+    }
+    if (update.lossSum === null) return outside()
+    const sumOfSquares = this.parameters.sumSquares(this.plan.codec.up, payload)
     const bound = trusted || probes ? 'absolute' : 'relative'
     const distrusted = this.trust.judge(lease.volunteer, sumOfSquares, unitsOf(lease, update), bound)
     if (distrusted === null) return sumOfSquares
     // Nobody has been where a search looks: beyond all bounds there is outside the domain.
-    return probes ? Number.POSITIVE_INFINITY : distrusted
+    return probes ? outside() : distrusted
   }
 
   /** The journal has the submission's entry: the lease is settled and its update folded in. */
@@ -288,6 +294,7 @@ export class Run {
     this.unqueue(submission)
     const copies = lease.kind === 'gradient' ? this.leases.copies(lease) : []
     this.leases.end(lease.id, 'settled')
+    this.settledAt = now
     // Whoever computes the same examples need not go on.
     for (const { id, volunteer } of copies) {
       this.leases.end(id, 'given-back')
@@ -354,7 +361,12 @@ export class Run {
 
   /** Takes back the leases whose deadline is past; true when there were any. */
   expire(now: number): boolean {
-    return this.leases.expire(now, this.settling, (lease) => this.release(lease)).length > 0
+    const expired = this.leases.expire(now, this.settling, (lease) => {
+      // Where others got on meanwhile, nobody needs to wait longer for this one.
+      if (lease.state === 'started' && lease.startedAt > this.settledAt) this.roster.late(lease.volunteer)
+      this.release(lease)
+    })
+    return expired.length > 0
   }
 
   // ---- operator -------------------------------------------------------------------------------------------------
@@ -464,6 +476,8 @@ export class Run {
 
   private evaluated(lease: StartedLease, update: UpdateRequest, payload: Uint8Array, now: number): NewEntry | null {
     if (update.lossSum === null) {
+      // A point that a search only tries may have none; it looks elsewhere.
+      if (this.history.strategy.probes) return null
       const reason = `the model diverged: at version ${update.version} its loss on the test examples is not finite; lower the rate`
       const failed = this.transition('failed', reason, now)
       return typeof failed === 'string' ? null : failed

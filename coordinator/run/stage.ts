@@ -115,10 +115,16 @@ export class Stage {
     if (folded !== null && folded !== 'published') {
       this.parameters.apply(this.plan.codec.up, folded.parts, this.scalars)
     }
-    // What a buffer still holds when all is counted belongs to the model.
-    const rest = this.epochs.finished ? (this.strategy.flush?.() ?? null) : null
-    if (rest !== null) this.parameters.apply(this.plan.codec.up, rest.parts, this.scalars)
-    if (folded !== null || rest !== null) this.scalars = this.scheduled()
+    if (folded !== null) this.scalars = this.scheduled()
+    if (this.epochs.finished) this.conclude()
+  }
+
+  /** Nothing more will be folded in: what a buffer still holds belongs to the model, what a search only tries does not. */
+  conclude(): void {
+    const rest = this.strategy.conclude?.() ?? null
+    if (rest === null) return
+    if (rest !== 'published') this.parameters.apply(this.plan.codec.up, rest.parts, this.scalars)
+    this.scalars = this.scheduled()
   }
 
   toJSON(): StageState {

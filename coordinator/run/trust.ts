@@ -31,6 +31,8 @@ export class Trust {
   /** Since the last acceptance: how many were refused for their norm, and whose they were. */
   private tooLong = 0
   private readonly refusedOf = new Set<string>()
+  /** The last trial point of which somebody said that it has no loss, and who did. */
+  private beyond = { version: -1, voices: new Set<string>() }
 
   /**
    * `sumOfSquares` of the decoded update (NaN or infinite where an element is), over so many minibatches. `absolute`:
@@ -54,6 +56,18 @@ export class Trust {
     return refuse('norm-too-large', message)
   }
 
+  /**
+   * At a trial point the volunteer says that the loss is no number there. One voice could end a search by that: it is
+   * believed when two say so of one version, or where nobody else is there to ask.
+   */
+  outside(volunteer: string, version: number, alone: boolean): Refusal | null {
+    if (this.beyond.version !== version) this.beyond = { version, voices: new Set() }
+    const { voices } = this.beyond
+    voices.add(volunteer)
+    if (alone || voices.size > 1) return null
+    return refuse('non-finite', 'the loss is not finite at a point where others may say otherwise: they are asked')
+  }
+
   accepted(volunteer: string, sumOfSquares: number, minibatches: number): void {
     this.tooLong = 0
     this.refusedOf.clear()
@@ -64,7 +78,8 @@ export class Trust {
     // Sorting for every update would cost more than the update; the bound may lag by a few.
     if (++this.seen % ACCEPTED_MIN === 0) {
       const sorted = [...this.norms.values()].sort((a, b) => a - b)
-      const median = sorted[sorted.length >> 1]
+      // Of two the lower one: who is alone with its norms does not move the bound by itself.
+      const median = sorted[(sorted.length - 1) >> 1]
       this.limit = Math.min(NORM_MAX, Math.max(NORM_FLOOR, NORM_FACTOR * median))
     }
   }

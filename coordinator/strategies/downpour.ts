@@ -141,13 +141,13 @@ export class Downpour implements Strategy {
     if (!stored.has(UPDATE)) stored.create(UPDATE)
     stored.decode(UPDATE, this.codec, settled.payload)
     compensation?.compensate(UPDATE, settled)
-    if (buffer !== null) return buffer.add(UPDATE, weight) ? this.flush() : null
+    if (buffer !== null) return buffer.add(UPDATE, weight) ? this.conclude() : null
     compensation?.remember()
     return { parts: [{ vector: UPDATE, weight }] }
   }
 
   /** What the buffer holds, full or not. */
-  flush(): Apply | null {
+  conclude(): Apply | null {
     if (this.buffer === null || this.buffer.held === 0) return null
     this.compensation?.remember()
     return this.buffer.take()

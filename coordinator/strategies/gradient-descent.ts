@@ -35,7 +35,7 @@ export class GradientDescent extends PassStrategy {
   constructor(spec: GradientDescentSpec, room: StrategyRoom, saved?: unknown) {
     const { portionSize, batchSize, fraction } = spec
     const state = saved as State | undefined
-    super({ portionSize, batchSize, fraction }, room, state?.passes)
+    super({ portionSize, batchSize, fraction, backups: true }, room, state?.passes)
     this.spec = spec
     this.converged = state?.converged ?? false
     this.history = state?.history ?? []

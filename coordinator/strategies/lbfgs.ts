@@ -42,8 +42,8 @@ export interface LbfgsOptions {
   readonly trialGradient: string
 }
 
-/** Why it stopped: the iterations are up, the loss or the gradient are as small as they were to be, or nothing helps. */
-export type StopReason = 'iterations' | 'value' | 'gradient' | 'search-failed' | 'not-finite'
+/** Why it stopped: the iterations are up, loss or gradient are as small as they were to be, nothing helps, or it was told to. */
+export type StopReason = 'iterations' | 'value' | 'gradient' | 'search-failed' | 'not-finite' | 'abandoned'
 
 export interface LbfgsState {
   /** Steps taken. */
@@ -145,6 +145,14 @@ export class Lbfgs {
     const { space, options, state } = this
     space.copy(options.trial, POINT)
     if (state.search !== null) space.axpy(options.trial, state.search.t, DIRECTION)
+  }
+
+  /** Gives up the search that is under way, if one is: true where `place` then puts the point it began from. */
+  abandon(): boolean {
+    if (this.state.search === null) return false
+    this.state.search = null
+    this.state.stopped = 'abandoned'
+    return true
   }
 
   /** The first evaluation; false where there is nothing to begin from. */

@@ -61,7 +61,8 @@ export class Passes {
     this.options = options
     this.room = room
     this.count = count
-    this.portions = new Portions(room.examples, options.portionSize, options.batchSize)
+    const { portionSize, batchSize, blocks = false } = options
+    this.portions = new Portions(room.examples, portionSize, blocks ? batchSize : Math.min(batchSize, portionSize))
     const size = 2 * payloadSize(codecs[room.codec], room.parameters.size)
     this.ahead = Math.max(HELD_LEAST, Math.floor(HELD_BYTES / size))
   }

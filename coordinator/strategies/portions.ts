@@ -14,7 +14,7 @@ import type { Interval } from './intervals.ts'
 import type { Ask } from './strategy.ts'
 
 /** Volunteers that may work on the same portion: with more, the crowd would do little else at the end of a pass. */
-const HOLDERS_MAX = 3
+export const HOLDERS_MAX = 3
 
 export class Portions {
   readonly count: number

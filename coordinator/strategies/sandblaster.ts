@@ -69,10 +69,19 @@ export class Sandblaster extends PassStrategy {
   }
 
   protected moveOn(sum: PassSum): 'published' | null {
+    // What was on its way when it was ended.
+    if (this.ended !== null) return null
     const known = this.history.at(-1)?.iteration ?? -1
     const moves = this.descent.evaluated(this.objective(sum))
     if (this.descent.iteration > known && this.descent.stopped !== 'not-finite') this.record()
     if (!moves) return null
+    this.room.parameters.publish(() => this.descent.place())
+    return 'published'
+  }
+
+  /** Ended from outside in the middle of a search: at the best point accepted so far, not at one that was tried. */
+  conclude(): 'published' | null {
+    if (!this.descent.abandon()) return null
     this.room.parameters.publish(() => this.descent.place())
     return 'published'
   }
@@ -110,6 +119,8 @@ function wordsOf(stopped: StopReason, iterations: number): string {
       return `converged after ${iterations} iterations: the loss no longer falls`
     case 'search-failed':
       return `stopped after ${iterations} iterations: no step lowers the loss any more`
+    case 'abandoned':
+      return `ended after ${iterations} iterations, before it converged`
     case 'not-finite':
       return 'stopped at once: the loss of the first parameters is not finite'
   }

@@ -26,6 +26,8 @@ export interface Outstanding {
   readonly stretches: readonly Stretch[]
   /** Who holds it: several, where backups were given. */
   readonly volunteers: readonly string[]
+  /** All of them have taken far longer than they should. */
+  readonly late?: boolean
 }
 
 export interface Work {
@@ -92,8 +94,11 @@ export interface Strategy {
    * of the parameters; null where nothing is applied yet.
    */
   fold(settled: Settled): Apply | 'published' | null
-  /** Every planned example is counted: the step that what is still held brings. */
-  flush?(): Apply | null
+  /**
+   * Nothing more is folded in: the step that what is still held brings, or `published` where the newest version was
+   * none to end with and another one is made.
+   */
+  conclude?(): Apply | 'published' | null
   /** A lease of the volunteer came to nothing. */
   lost(lease: string, volunteer: string): void
   /** The volunteer is gone: forget what was only a hint. */

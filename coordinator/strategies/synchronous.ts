@@ -5,6 +5,7 @@
  * (bit for bit where the volunteers' backends agree).
  */
 import type { SynchronousSpec } from '../../shared/run-spec.ts'
+import { HOLDERS_MAX } from './portions.ts'
 import type { Apply, Ask, Binding, Draft, Settled, Strategy } from './strategy.ts'
 
 export class Synchronous implements Strategy {
@@ -30,12 +31,22 @@ export class Synchronous implements Strategy {
     const batch = this.batchAt(ask.epochs.doneInCurrent)
     // Portions have fixed bounds, so what is free in the batch is always a row of whole portions.
     const first = ask.epochs.takeWithin(1, batch)[0]
-    if (first === undefined)
-      return { wait: 'this batch is out with other volunteers; the next one starts when it is in' }
+    if (first === undefined) return this.backup(ask)
     ask.epochs.giveBack([first])
     const to = Math.min(batch.to, first.from + this.spec.portionSize)
     const stretches = ask.epochs.takeWithin(this.spec.portionSize, { from: first.from, to })
     return { stretches, batchSize: this.spec.portionSize, timeBoxed: false }
+  }
+
+  /** A portion of the batch whose volunteer has gone slow, a second time: the first result counts. */
+  private backup({ volunteer, out }: Ask): Draft {
+    const late = out.find(
+      ({ late, volunteers }) => late && volunteers.length < HOLDERS_MAX && !volunteers.includes(volunteer),
+    )
+    if (late === undefined) {
+      return { wait: 'this batch is out with other volunteers; the next one starts when it is in' }
+    }
+    return { stretches: [...late.stretches], batchSize: this.spec.portionSize, timeBoxed: false, backup: true }
   }
 
   bind(_lease: string, _volunteer: string, version: number): Binding {

@@ -63,7 +63,9 @@ function boundsOf({ plan: { strategy } }: Stage, examples: number): [number, num
       return cut(0, examples, strategy.batchSize).flatMap(([from, to]) => cut(from, to, strategy.portionSize))
     case 'gradient-descent':
     case 'sandblaster': {
-      const { portionSize, batchSize } = strategy
+      const { portionSize } = strategy
+      const blocks = strategy.name === 'sandblaster' && strategy.average === 'blocks'
+      const batchSize = blocks ? strategy.batchSize : Math.min(strategy.batchSize, portionSize)
       // Whole blocks only, and what is left of the last one.
       const whole = examples - (examples % batchSize)
       const size = Math.max(1, Math.floor(portionSize / batchSize)) * batchSize

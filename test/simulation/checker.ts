@@ -83,6 +83,8 @@ export class Checker {
     const [{ epoch, from }] = own.stretches
     const copied = leases.some((other) => other.id !== id && begins(other, own.stage, epoch, from))
     if (!copied) return
+    // Of a synchronous batch the rest of the epoch is none of its business.
+    if (run.history.stage.plan.strategy.name === 'synchronous') return
     const free = run.history.epochs.freeInCurrent.length
     must('backup', free === 0, `${id} is a copy, and there is work that nobody has`)
   }
@@ -242,7 +244,7 @@ export class Checker {
   /** The stage's stretches that are out, each once: several may hold one where backups are given. */
   private outOf({ history: { stage } }: Run, leases: readonly HeldLease[]): Stretch[] {
     const { strategy } = stage.plan
-    const backups = strategy.name === 'sandblaster' && strategy.backups
+    const backups = strategy.name === 'sandblaster' ? strategy.backups : strategy.name !== 'downpour'
     const holders = new Map<string, string[]>()
     const out: Stretch[] = []
     for (const lease of leases) {

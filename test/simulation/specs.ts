@@ -35,7 +35,7 @@ function drawWhole(draws: Draws, kind: Exclude<Kind, 'stack'>) {
   const sums = kind === 'gradient-descent' || kind === 'sandblaster'
   return {
     model,
-    ...drawTraining(draws, drawStrategy(draws, kind), sums ? ['f32', 'f32', 'f16'] : CODECS),
+    ...(sums ? drawPasses(draws, kind) : drawTraining(draws, drawStrategy(draws, kind), CODECS)),
     stop: {
       epochs: draws.whole(1, sums ? 6 : 4),
       ...(model.template !== 'autoencoder' && draws.chance(0.15) ? { accuracy: 0.4 } : {}),
@@ -69,6 +69,12 @@ function drawStack(draws: Draws) {
   if (model.template === 'rbm') return { model, pretrain, stop: { epochs: 1 } }
   const kind = draws.pick(['downpour', 'synchronous', 'gradient-descent', 'sandblaster'] as const)
   return { ...drawWhole(draws, kind), model, pretrain, stop: { epochs: draws.whole(1, 2) } }
+}
+
+/** Whole passes are summed exactly, and the strategy makes steps of its own. */
+function drawPasses(draws: Draws, kind: 'gradient-descent' | 'sandblaster') {
+  const { strategy, evaluateEveryEpochs } = drawTraining(draws, drawStrategy(draws, kind), ['f32', 'f32', 'f16'])
+  return { strategy, evaluateEveryEpochs }
 }
 
 function drawTraining(draws: Draws, strategy: object, codecs: readonly string[]) {

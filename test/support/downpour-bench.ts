@@ -104,7 +104,7 @@ export class DownpourBench {
   }
 
   flush(): Apply | null {
-    const apply = this.strategy.flush()
+    const apply = this.strategy.conclude()
     this.apply(apply)
     return apply
   }

@@ -95,10 +95,12 @@ export function strategyContract(name: string, written: object): void {
 }
 
 function specOf(written: object): RunSpec {
+  const { name } = (written as { strategy: { name: string } }).strategy
+  const ownSteps = name === 'gradient-descent' || name === 'sandblaster'
   const parsed = parseRunSpec({
     dataset: { name: 'mnist', train: 31, test: 10 },
     model: { template: 'softmax' },
-    updateRule: { name: 'sgd', rate: 0.05 },
+    ...(ownSteps ? {} : { updateRule: { name: 'sgd', rate: 0.05 } }),
     codec: { up: 'f32' },
     stop: { epochs: 2 },
     checkpointEvery: 1,

@@ -182,9 +182,9 @@ describe('gradient descent', () => {
     expect(six.run().weights).toEqual(one.run().weights)
   })
 
-  it('gives no backups, refuses what is behind, and says so when it is done', () => {
+  it('gives backups, refuses what is behind, and says so when it is done', () => {
     const run = crowd({ portionSize: 30 }, { volunteers: 5, losses: 0.1, iterations: 5 }).run()
-    expect(run.counts.backups).toBe(0)
+    expect(run.counts.backups).toBeGreaterThan(0)
     expect(run.strategy.maxStaleness).toBe(0)
     expect(run.strategy.versionsOf(3)).toBe(0)
     expect(run.strategy.next(run.asking('v0'))).toEqual({ wait: 'all 5 iterations are done' })

@@ -83,12 +83,22 @@ describe('a RunSpec', () => {
     }
   })
 
-  test('what compares losses gets exact ones, unless the operator says otherwise', () => {
+  test('what compares losses gets exact ones, and makes steps of its own', () => {
     const codec = (strategy: string, given?: object) =>
       parsed({ ...smallest, strategy: { name: strategy }, ...(given && { codec: given }) }).codec
     expect(codec('sandblaster')).toEqual({ up: 'f32', down: 'f32' })
-    expect(codec('gradient-descent', { down: 'f16' })).toEqual({ up: 'f32', down: 'f16' })
-    expect(codec('sandblaster', { up: 'f16' })).toEqual({ up: 'f16', down: 'f32' })
+    for (const [name, way] of [
+      ['gradient-descent', 'down'],
+      ['sandblaster', 'up'],
+    ]) {
+      const because = `strategy ${name} needs an exact, deterministic loss: write f32`
+      expect(problems({ strategy: { name }, codec: { [way]: 'f16' } })).toEqual({ [`codec.${way}`]: because })
+      const own = (field: string) =>
+        `strategy ${name} makes steps of its own: remove ${field}; its settings are those of strategy`
+      expect(
+        problems({ strategy: { name }, updateRule: { name: 'sgd', rate: 0.1 }, schedule: { shape: 'linear' } }),
+      ).toEqual({ updateRule: own('updateRule'), schedule: own('schedule') })
+    }
     expect(codec('downpour')).toEqual({ up: 'int8', down: 'f32' })
     expect(problems({ strategy: { name: 'sandblaster' }, codec: 'f32' })).toEqual({
       codec: 'expected an object, got "f32"',

@@ -56,6 +56,24 @@ describe('Trust', () => {
     expect(refusedBefore(20_000)).toBeNull()
   })
 
+  it('[T3] believes two voices of one point, or one that is alone, that it has no loss', () => {
+    const trust = new Trust()
+    expect(trust.outside('eve', 3, false)?.code).toBe('non-finite')
+    expect(trust.outside('eve', 3, false)?.code).toBe('non-finite')
+    expect(trust.outside('eve', 4, false)?.code).toBe('non-finite')
+    expect(trust.outside('ann', 4, false)).toBeNull()
+    expect(trust.outside('eve', 5, true)).toBeNull()
+  })
+
+  it('[T3] is not moved by one of two volunteers', () => {
+    const trust = new Trust()
+    for (let norm = 1; norm < 1e4; norm *= 1.5) {
+      accept(trust, 8, 1, ['ann'])
+      if (codeOf(trust, norm, 1, 'eve') === null) accept(trust, 8, norm, ['eve'])
+    }
+    expect(codeOf(trust, 25)).toBe('norm-too-large')
+  })
+
   it('[T2] cannot be walked up by one volunteer, neither by its updates nor by its refusals', () => {
     const trust = new Trust()
     accept(trust, 48, 1)

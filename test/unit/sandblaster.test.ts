@@ -138,6 +138,17 @@ describe('Sandblaster', () => {
     expect(run.history[1].step).toBeCloseTo(1, 6)
   })
 
+  it('ended in the middle of a search, ends at the best point that it accepted', () => {
+    const whole = crowd({}, { iterations: 3 }).run()
+    const run = crowd({}, { iterations: 30 })
+    run.run(() => run.history.length === 4)
+    expect(distance(run.weights, whole.weights)).toBeGreaterThan(1e-3)
+    expect(run.strategy.conclude!()).toBe('published')
+    expect(distance(run.weights, whole.weights)).toBe(0)
+    expect(run.strategy.conclude!()).toBeNull()
+    expect(run.strategy.ended).toMatch(/^ended after 3 iterations, before/)
+  })
+
   it('gives volunteers their portions again, pass after pass', () => {
     const run = crowd({ portionSize: 10, batchSize: 10, backups: false }, { volunteers: 4 }).run()
     let same = 0
