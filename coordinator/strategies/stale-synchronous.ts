@@ -7,7 +7,9 @@
  *
  * A crowd is not a cluster, so not everybody is waited for. A volunteer counts from its first lease on, and begins at
  * the slowest one's clock. It counts no more, until it is granted a lease again, when it has left, when its last lease
- * came to nothing, or when it has no lease and does not ask for one either (Ask.idle) or gets none (warm start).
+ * came to nothing, or when it has no lease and does not ask for one either (Ask.idle) or gets none (warm start). Who
+ * let a lease come to nothing that it had begun counts again only after an update of its own: else a tab that always
+ * holds a lease and never returns one would hold the others for ever.
  *
  * Bösen's rule for cached rows holds for a replica that goes on without a fetch: what it fetched when the slowest was
  * at clock f is fresh enough for clock c where f ≥ c − clocks.
@@ -34,8 +36,12 @@ const out = ({ granted, started }: Clock): number => granted + started.size
 export class StaleSynchronous implements Bound {
   private readonly clocks: number
   private readonly present = new Map<string, Clock>()
-  /** Leases that are out with volunteers that left: they are nobody's clock. */
+  /** Leases that are out and nobody's clock: of who left, or is not counted. */
   private readonly strays = new Set<string>()
+  /** Who is not counted until an update of its own is folded in. */
+  private readonly unproven = new Set<string>()
+  /** Of the leases that are nobody's clock, how many are not begun. */
+  private readonly loose = new Map<string, number>()
   /** null when it must be looked for again: many ask, and wait, between one change and the next. */
   private known: Slowest | null = { time: 0, resting: [] }
   /** The slowest clock when somebody was last present: it never goes back. */
@@ -61,6 +67,11 @@ export class StaleSynchronous implements Bound {
   }
 
   granted(volunteer: string): void {
+    const loose = this.loose.get(volunteer) ?? 0
+    if (loose > 0 || this.unproven.has(volunteer)) {
+      this.loose.set(volunteer, loose + 1)
+      return
+    }
     const own = this.present.get(volunteer) ?? { time: this.slowest.time, granted: 0, started: new Set() }
     own.granted++
     this.present.set(volunteer, own)
@@ -68,6 +79,11 @@ export class StaleSynchronous implements Bound {
   }
 
   started(lease: string, volunteer: string): void {
+    // Leases are begun in the order in which they were granted.
+    if (this.tighten(volunteer)) {
+      this.strays.add(lease)
+      return
+    }
     const own = this.present.get(volunteer)
     if (own === undefined) return
     own.granted--
@@ -75,15 +91,32 @@ export class StaleSynchronous implements Bound {
   }
 
   ended(lease: string, volunteer: string, folded: boolean): void {
+    if (folded) this.unproven.delete(volunteer)
     if (this.strays.delete(lease)) return
     const own = this.present.get(volunteer)
+    const begun = own?.started.delete(lease) === true
+    if (!folded && !begun && this.tighten(volunteer)) return
     if (own === undefined) return
-    const begun = own.started.delete(lease)
-    if (folded) own.time += begun ? 1 : 0
-    else if (!begun) own.granted--
-    // Its lease came to nothing and it has no other: it may never ask again.
-    if (!folded && out(own) === 0) this.forget(volunteer)
     this.known = null
+    if (folded) {
+      own.time += begun ? 1 : 0
+    } else if (begun) {
+      this.unproven.add(volunteer)
+      if (own.granted > 0) this.loose.set(volunteer, own.granted)
+      this.strand(volunteer)
+    } else {
+      own.granted--
+      // It has no other: it may never ask again.
+      if (out(own) === 0) this.forget(volunteer)
+    }
+  }
+
+  /** One of its leases that are not begun is no longer loose, if any is. */
+  private tighten(volunteer: string): boolean {
+    const loose = this.loose.get(volunteer) ?? 0
+    if (loose > 1) this.loose.set(volunteer, loose - 1)
+    else this.loose.delete(volunteer)
+    return loose > 0
   }
 
   turnedAway(volunteer: string): void {
@@ -92,6 +125,13 @@ export class StaleSynchronous implements Bound {
   }
 
   left(volunteer: string): void {
+    this.unproven.delete(volunteer)
+    this.loose.delete(volunteer)
+    this.strand(volunteer)
+  }
+
+  /** It counts no more, and what it has begun neither. */
+  private strand(volunteer: string): void {
     for (const lease of this.present.get(volunteer)?.started ?? []) this.strays.add(lease)
     this.forget(volunteer)
   }

@@ -16,7 +16,7 @@ interface Known {
   readonly number: number
   /** What everybody had folded in when it was granted. */
   readonly folded: ReadonlyMap<string, number>
-  /** Its volunteer left while it was out: it is nobody's clock. */
+  /** It is nobody's clock: its volunteer left while it was out, or had let another one come to nothing. */
   stray: boolean
 }
 
@@ -26,6 +26,8 @@ class Account {
   readonly folded = new Map<string, number>()
   /** What a volunteer had folded in when it last began anew. */
   readonly anew = new Map<string, number>()
+  /** Who let a lease come to nothing, and has returned none since. */
+  readonly unproven = new Set<string>()
   granted = 0
 }
 
@@ -41,7 +43,8 @@ export class Bounds {
     const account = this.look(run, now)
     if (kind !== 'gradient' || account === null || account.leases.has(id)) return
     this.judge(run, account, id, volunteer)
-    account.leases.set(id, { volunteer, number: account.granted++, folded: new Map(account.folded), stray: false })
+    const stray = account.unproven.has(volunteer) || theirsOf(account, volunteer).some((other) => other.stray)
+    account.leases.set(id, { volunteer, number: account.granted++, folded: new Map(account.folded), stray })
   }
 
   accepted(lease: string): void {
@@ -50,6 +53,7 @@ export class Bounds {
     if (account === undefined || known === undefined) return
     account.leases.delete(lease)
     const { volunteer, stray } = known
+    account.unproven.delete(volunteer)
     if (!stray) account.folded.set(volunteer, (account.folded.get(volunteer) ?? 0) + 1)
   }
 
@@ -66,9 +70,14 @@ export class Bounds {
       const { volunteer } = known
       const left = run.roster.get(volunteer)?.connected !== true
       if (left) known.stray = true
-      if (out.has(id) && !left) holding.add(volunteer)
-      else anew(volunteer)
-      if (!out.has(id)) account.leases.delete(id)
+      if (out.has(id)) continue
+      account.leases.delete(id)
+      account.unproven.add(volunteer)
+      for (const other of theirsOf(account, volunteer)) other.stray = true
+    }
+    for (const { volunteer, stray } of account.leases.values()) {
+      if (stray) anew(volunteer)
+      else holding.add(volunteer)
     }
     for (const volunteer of account.folded.keys()) {
       const member = run.roster.get(volunteer)
@@ -107,6 +116,9 @@ export class Bounds {
     }
   }
 }
+
+const theirsOf = ({ leases }: Account, volunteer: string): Known[] =>
+  [...leases.values()].filter((known) => known.volunteer === volunteer)
 
 /** The stage's leases that are out. */
 function outOf(run: Run): string[] {
