@@ -84,7 +84,7 @@ class Recorder {
   }
 }
 
-test('killed at any instant and started again, it loses nothing, counts nothing twice, and has the same bits [J1] [J2] [E1] [L3] [G4]', async () => {
+test('[L7] killed at any instant and started again, it loses nothing, counts nothing twice, and has the same bits [J1] [J2] [E1] [L3] [G4]', async () => {
   const random = new Random(SEED, Stream.sample)
   let draws = 0
   /** A random time from an interval, milliseconds. */

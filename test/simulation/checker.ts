@@ -72,6 +72,7 @@ export class Checker {
     const model = this.models.get(`${run.id}/${stage}`) ?? lease.model
     this.models.set(`${run.id}/${stage}`, model)
     must('stages', model === lease.model, `two models are named for stage ${stage}`)
+    if (lease.kind === 'evaluate') must('P4', run.roster.get(volunteer)?.trusted === true, `${volunteer} is to test`)
     this.backedUp(run, lease)
   }
 
@@ -92,6 +93,11 @@ export class Checker {
   started(start: Start, volunteer: string): void {
     this.owned(start.lease, volunteer)
     const before = this.starts.get(start.lease)
+    const { run, kind } = this.leases.get(start.lease)!
+    const { version: newest } = this.shadow(run).history.parameters
+    if (before === undefined && kind === 'gradient' && start.continues === null) {
+      must('L2', start.version === newest, `lease ${start.lease} begins at ${start.version}, the newest is ${newest}`)
+    }
     const same =
       before === undefined ||
       (before.version === start.version && before.localRate === start.localRate && before.continues === start.continues)

@@ -70,6 +70,11 @@ export function trained(task: Task, { layout: { size } }: Model, bytes: Uint8Arr
     : quadratic(task, parameters, examples)
   const vectors = new Float32Array(task.compensated ? 2 * size : size)
   vectors.set(gradient)
+  if (task.compensated)
+    vectors.set(
+      Float32Array.from(gradient, (value, i) => value - vectors[i]),
+      size,
+    )
   const payload = encodeVectors(codecs[task.codec], vectors, size)
   return { examples: examples.length, lossSum, correct: 0, payload }
 }
@@ -92,10 +97,10 @@ function quadratic(
   { seed, batchSize, reduce }: Task,
   parameters: Float32Array,
   examples: readonly number[],
-): { lossSum: number | null; gradient: Float32Array } {
+): { lossSum: number | null; gradient: Float64Array } {
   const edge = edgeOf(seed)
   // Nothing may be read from the vector beside such a loss.
-  const outside = { lossSum: null, gradient: parameters.map(() => Number.NaN) }
+  const outside = { lossSum: null, gradient: Float64Array.from(parameters, () => Number.NaN) }
   if (!parameters.every((value) => Math.abs(value) <= edge)) return outside
   const sum = new Float64Array(parameters.length)
   let lossSum = 0
@@ -108,7 +113,7 @@ function quadratic(
       sum[i] += weight * h * (value - c)
     })
   })
-  return Number.isFinite(lossSum) ? { lossSum, gradient: Float32Array.from(sum) } : outside
+  return Number.isFinite(lossSum) ? { lossSum, gradient: sum } : outside
 }
 
 // ---- evaluation ------------------------------------------------------------------------------------------------

@@ -263,7 +263,7 @@ export class Shell {
   computed(lease: Lease, outcome: Outcome, { layout, objective }: Model, trusted: boolean): void {
     if (lease.kind === 'evaluate') return this.checker.tested(lease.run, objective, outcome)
     const codec = codecs[lease.codec]
-    // An honest volunteer's rounding loses nothing.
+    // What its rounding lost is too short to matter.
     const sum = outcome.payload.subarray(0, payloadSize(codec, layout.size))
     const vector = decodeVector(codec, sum, layout.size)
     this.checker.computed(lease, outcome, Math.hypot(...vector), trusted)

@@ -85,7 +85,7 @@ describe('a change of an image', () => {
 describe('the changes drawn', () => {
   const all = { shift: 2, rotate: 10, zoom: 0.1, flip: true }
 
-  test('are a pure function of the key, within their bounds, and use all of them', () => {
+  test('[L9] are a pure function of the key, within their bounds, and use all of them', () => {
     const changes = Array.from({ length: 2000 }, (_, key0) => drawChange(all, { key0, key1: 5 }))
     expect(drawChange(all, { key0: 3, key1: 5 })).toEqual(changes[3])
     const within = (values: number[], most: number) => {

@@ -31,7 +31,7 @@ for (const backend of ['wasm', 'cpu'] as const) {
     })
     afterAll(() => engine.close())
 
-    it('comes to the same whoever computes which half', async () => {
+    it('[L9] comes to the same whoever computes which half', async () => {
       const model = rbm(9, objectiveOf({ steps: 2 }))
       const trainer = await engine.load(model)
       const parameters = normals(model.layout.size, 7, 0.4)

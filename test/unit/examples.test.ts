@@ -39,7 +39,7 @@ const leaseOf = (change: Partial<ExampleLease>): ExampleLease => ({
 
 describe('the examples of a lease', () => {
   test.each([true, false])(
-    'are what a plain reference says, in its order, with its keys (shuffled: %s)',
+    '[E4] are what a plain reference says, in its order, with its keys (shuffled: %s)',
     (shuffled) => {
       fc.assert(
         fc.property(

@@ -167,7 +167,7 @@ describe('gradient descent', () => {
     expectClose(run.weights, expected.w, 1e-5)
   })
 
-  it('(f) a sample has the fraction of all examples on average, the same for every crowd', () => {
+  it('[Y3] (f) a sample has the fraction of all examples on average, the same for every crowd', () => {
     const fraction = 0.3
     const passes = 200
     let taken = 0

@@ -121,3 +121,10 @@ test(`no file is longer than ${LINES_MAX} lines`, () => {
     [...shared, ...coordinator, ...client, ...sources('test')].filter((s) => lines(s) > LINES_MAX).map((s) => s.path),
   ).toEqual([])
 })
+
+test('every numbered rule of SPEC.md is held by a test that carries its number', () => {
+  const rules = [...readFileSync(join(root, 'SPEC.md'), 'utf8').matchAll(/^- \[([A-Z]\d+)\]/gm)].map(([, rule]) => rule)
+  const tests = sources('test').map(({ text }) => text)
+  expect(new Set(rules).size).toBe(rules.length)
+  expect(rules.filter((rule) => !tests.some((text) => text.includes(`[${rule}]`)))).toEqual([])
+})

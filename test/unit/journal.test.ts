@@ -356,7 +356,7 @@ describe('the journal in SQLite, when its file is not what was written', () => {
 })
 
 describe('the journal in SQLite, when it may not be written', () => {
-  test('a second coordinator is refused while the first has it open, and not afterwards', () => {
+  test('[J5] a second coordinator is refused while the first has it open, and not afterwards', () => {
     const path = newPath()
     const first = openAt(path)
     expectFault(() => openSqliteJournal(path), 'locked', path, 'in use by another process', 'End the other one')

@@ -156,7 +156,7 @@ describe.each(rules)('rule $name', ({ states, run, reference }) => {
     expect(Math.max(...errors)).toBeLessThan(1e-5)
   })
 
-  it('gives the same bits however the vector is cut', () => {
+  it('[V3] gives the same bits however the vector is cut', () => {
     const count = 300
     const whole = new Workbench()
     const wholeW = whole.place(sample(count, 1))

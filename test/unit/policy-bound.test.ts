@@ -237,7 +237,7 @@ describe('stale-synchronous', () => {
     [2, 4],
     [1, 20],
   ])(
-    'clocks %d, %d leases a fetch: nothing too old is read, nobody is too far ahead, nobody stalls',
+    '[B1] clocks %d, %d leases a fetch: nothing too old is read, nobody is too far ahead, nobody stalls',
     (clocks, leasesPerFetch) => {
       fc.assert(
         fc.property(schedule, (steps) => {
@@ -409,7 +409,7 @@ it('[W1] stale-synchronous does not wait for who may not work yet', () => {
 })
 
 describe('bounded-delay', () => {
-  it.each([0, 1, 4])('delay %d: no lease is granted while one more than that before it is out', (delay) => {
+  it.each([0, 1, 4])('[B1] delay %d: no lease is granted while one more than that before it is out', (delay) => {
     fc.assert(
       fc.property(schedule, (steps) => {
         const crowd = new Crowd({ name: 'bounded-delay', delay }, { examples: 120, leasesPerFetch: 3 })

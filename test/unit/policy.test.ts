@@ -52,7 +52,7 @@ describe('staleness weights', () => {
 })
 
 describe.each(['sgd', 'momentum', 'adagrad', 'adam'])('with rule %s', (name) => {
-  it.each([0, 0.01])('at staleness 0 every policy has the bits of none (weight cost %d)', (weightCost) => {
+  it.each([0, 0.01])('[B2] at staleness 0 every policy has the bits of none (weight cost %d)', (weightCost) => {
     const more = { rule: { name, rate: 0.05 }, weightCost }
     const policies = Object.values(weights).flatMap((weight) => [
       { weight },
@@ -160,7 +160,7 @@ describe('buffer', () => {
     if (buffer === 2) expectSame(on.weights, plain.weights)
   })
 
-  it('does not lose the last ones, fewer than K: each counts for 1/K as all others do', () => {
+  it('[B2] does not lose the last ones, fewer than K: each counts for 1/K as all others do', () => {
     const [on, full] = [bench({ buffer: 4 }), bench({ buffer: 4 })]
     for (let i = 0; i < 6; i++) for (const each of [on, full]) each.push(noise(SIZE, 1, 7, i))
     expect(on.flush()).not.toBeNull()

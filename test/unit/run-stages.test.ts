@@ -102,7 +102,7 @@ describe('stages', () => {
     expect(plans.map(({ updateRule: { rate } }) => rate)).toEqual([0.1, 0.001, 0.01])
   })
 
-  it('end when every example is counted and the last version tested, and not before', () => {
+  it('[R1] end when every example is counted and the last version tested, and not before', () => {
     const hand = new Hand(specOf())
     for (let i = 0; i < 3; i++) hand.step()
     hand.test()
@@ -130,7 +130,7 @@ describe('stages', () => {
     expect(new Set(seen).size).toBe(4 + 4 + 6 + 3)
   })
 
-  it('hand over what they came to: the network begins with the weights of its trained layers', () => {
+  it('[R1] hand over what they came to: the network begins with the weights of its trained layers', () => {
     const hand = new Hand(specOf())
     hand.stage()
     const [first] = hand.history.stack
@@ -155,7 +155,7 @@ describe('stages', () => {
     }
   })
 
-  it('count their steps anew: Adam corrects for a first step in every stage', () => {
+  it('[R2] count their steps anew: Adam corrects for a first step in every stage', () => {
     const pretrained = new Hand(specOf())
     pretrained.stage()
     pretrained.stage()

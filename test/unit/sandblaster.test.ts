@@ -89,7 +89,7 @@ describe('Sandblaster', () => {
     })
   })
 
-  it('has the same bits in every crowd, with backups, losses and crashes', () => {
+  it('[L8] [Y2] has the same bits in every crowd, with backups, losses and crashes', () => {
     const calm = crowd({ portionSize: 20, backups: false }).run()
     const seen = { backups: 0, late: 0, lost: 0, crashes: 0 }
     for (const seed of [1, 2, 3, 4]) {
@@ -138,7 +138,7 @@ describe('Sandblaster', () => {
     expect(run.history[1].step).toBeCloseTo(1, 6)
   })
 
-  it('ended in the middle of a search, ends at the best point that it accepted', () => {
+  it('[B2] ended in the middle of a search, ends at the best point that it accepted', () => {
     const whole = crowd({}, { iterations: 3 }).run()
     const run = crowd({}, { iterations: 30 })
     run.run(() => run.history.length === 4)

@@ -79,14 +79,14 @@ describe('computing a lease', () => {
     })
   })
 
-  test('begins no minibatch once the time box is full', async () => {
+  test('[L4] begins no minibatch once the time box is full', async () => {
     const clock = new PromptClock()
     // At 0, 7, …, 98 there is time left, at 105 there is none.
     const result = await compute(clock, device(clock, 7, false).trainer, 100, 200)
     expect(result).toMatchObject({ minibatches: 15, examples: 150, computeMs: 105 })
   })
 
-  test('does one minibatch in the smallest time box', async () => {
+  test('[L4] does one minibatch in the smallest time box', async () => {
     const clock = new PromptClock()
     expect(await compute(clock, device(clock, 500, false).trainer, 0, 5)).toMatchObject({
       minibatches: 1,

@@ -115,7 +115,7 @@ const refusing = (code: Refusal['code'], next: Refusal['next'], retryAfterMs?: n
 })
 
 describe('a volunteer', () => {
-  test('computes what its lease names and returns it', async () => {
+  test('[L1] computes what its lease names and returns it', async () => {
     coordinator.startOf = () => ({ version: 3, localRate: 0.5 })
     coordinator.grant(lease('l1'))
     volunteer()
@@ -222,7 +222,7 @@ describe('a volunteer', () => {
     expect(coordinator.events().filter((event) => event === 'download')).toHaveLength(4)
   })
 
-  test('goes on from its own replica where the start says so, and from the version where it lost it', async () => {
+  test('[D2] goes on from its own replica where the start says so, and from the version where it lost it', async () => {
     coordinator.startOf = (id) => ({ version: 2, localRate: 0.5, continues: { l2: 'l1', l4: 'l0' }[id] ?? null })
     coordinator.grant(lease('l1'), lease('l2'), lease('l3'), lease('l4'))
     volunteer()
