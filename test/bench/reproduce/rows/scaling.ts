@@ -21,9 +21,9 @@ const REACH: Record<number, number> = { 2: 1.9, 3: 2.8, 4: 3.7 }
 const AIM: Record<number, number> = { 2: 1.98, 3: 2.95, 4: 3.9 }
 /** Final losses may differ by so much. */
 const LOSS_TOLERANCE = 0.02
-/** 48 times 40: every crowd divides it. An epoch is 30 steps. */
+/** 48 times 40: every crowd divides it. An epoch is 20 steps. */
 const BATCH = 1920
-const STEPS = 30
+const STEPS = 20
 const WARM_UP = 3
 /** Examples a second. 16 such volunteers compute for half of one core; see CPU times in RESULTS.md. */
 const PACE = 100
