@@ -27,7 +27,7 @@ export interface SqliteJournalOptions {
 /** PRAGMA application_id, "CGJ1": tells this file from any other SQLite database. */
 const APPLICATION_ID = 0x43474a31
 /** PRAGMA user_version: of the tables, and of what run/history.ts keeps in them. Another one is refused. */
-const SCHEMA_VERSION = 2
+const SCHEMA_VERSION = 3
 
 /**
  * Measured with 55 kB payloads, µs of CPU an entry in groups of 1 / 8 / 64 (medians, WAL of 4 MB): 188 / 144 / 107 with

@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { io, type Socket } from 'socket.io-client'
 import { codecs, encodeVector } from '../../shared/codec.ts'
-import type { Lease, LeaseReply, Start } from '../../shared/protocol.ts'
+import { type Lease, type LeaseReply, PROTOCOL_VERSION, type Start } from '../../shared/protocol.ts'
 import { Random } from '../../shared/random.ts'
 import type { Usage } from './fan-in-server.ts'
 import { type Row, report } from './report.ts'
@@ -78,7 +78,7 @@ async function volunteer(url: string, index: number): Promise<{ push: Push; sock
     if (!reply.ok) throw new Error(`${event} refused: ${reply.code} ${reply.message}`)
     return reply
   }
-  await ask('hello', { protocol: 1, instance, backend: 'wasm', device: 'synthetic' })
+  await ask('hello', { protocol: PROTOCOL_VERSION, instance, backend: 'wasm', device: 'synthetic' })
   const lease = async () => {
     const reply = (await ask('lease', {})) as LeaseReply
     if (!('lease' in reply)) throw new Error('no work')
