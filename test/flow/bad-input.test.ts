@@ -252,7 +252,7 @@ describe('who somebody is', () => {
   }
 
   const strangers: [string, object, RefusalCode, RegExp][] = [
-    ['another protocol version', { protocol: 2 }, 'protocol-version', /speaks version 1, got 2/],
+    ['another protocol version', { protocol: 1 }, 'protocol-version', /speaks version 2, got 1/],
     ['a token that is none', { token: 'nonsense' }, 'bad-token', /not of this coordinator/],
     ['a token of nothing', { token: '' }, 'bad-token', /not of this coordinator/],
     ['a token with a forged hash', { token: `abcdef012345.${'0'.repeat(32)}` }, 'bad-token', /not of this coordinator/],

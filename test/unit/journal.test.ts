@@ -251,7 +251,7 @@ describe('the journal in SQLite, when its file is not what was written', () => {
     const other = new Database(path)
     other.exec(`PRAGMA user_version = ${schema}`)
     other.close()
-    expectFault(() => openSqliteJournal(path), 'failed', path, by, `schema ${schema}`, 'knows schema 2')
+    expectFault(() => openSqliteJournal(path), 'failed', path, by, `schema ${schema}`, 'knows schema 3')
   })
 
   test('an empty file is a journal not yet begun', () => {
