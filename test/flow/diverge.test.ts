@@ -104,10 +104,13 @@ describe('a run that diverges fails [T4]', () => {
   test('and what was stopped in order on its way there is not it', async () => {
     const coordinator = await coordinate()
     const { run } = await coordinator.createRun(SMALL)
-    const push = async (at: TestCoordinator, loss: number, updates: number) => {
-      const inside = at.runs.get(run)!
+    const join = async (at: TestCoordinator) => {
       const volunteer = await SyntheticVolunteer.join(at.url, { run })
       ends.push(() => volunteer.close())
+      return volunteer
+    }
+    const push = async (at: TestCoordinator, volunteer: SyntheticVolunteer, loss: number, updates: number) => {
+      const inside = at.runs.get(run)!
       for (let i = 0; i < updates && inside.state === 'running'; i++) {
         const { lease, start } = await volunteer.begin()
         const payload = volunteer.payload(lease, start)
@@ -116,14 +119,16 @@ describe('a run that diverges fails [T4]', () => {
       }
     }
     const initial = coordinator.bits(run)
-    await push(coordinator, 1, 10)
-    // Three to twenty times the first loss: suspected, not failed.
-    await push(coordinator, 12, 8)
+    const volunteer = await join(coordinator)
+    await push(coordinator, volunteer, 1, 10)
+    // Three to twenty times what knows nothing: suspected, not failed.
+    await push(coordinator, volunteer, 12, 8)
     const inside = coordinator.runs.get(run)!
     expect([inside.state, inside.history.suspected]).toEqual(['running', true])
     await coordinator.stop()
     const again = await coordinate({ dataFolder: coordinator.folder })
-    await push(again, 1e3, 12)
+    // Until the voice from before is not heard any more.
+    await push(again, await join(again), 1e3, 100)
     expect(again.runs.get(run)!.state).toBe('failed')
     const headers = { authorization: `Bearer ${again.token}` }
     const response = await fetch(`${again.url}/api/runs/${run}/model.weights.bin`, { headers })
