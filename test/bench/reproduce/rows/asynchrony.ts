@@ -62,6 +62,7 @@ const CHOICE_SEED = 101
 const REFERENCE: Record<number, number> = { 1: 1.92, 8: 2.22, 32: 3.65 }
 /** Points of error that a crowd may lose against one volunteer. */
 const REACH: Record<number, number> = { 8: 0.2, 32: 0.6 }
+const AIM: Record<number, number> = { 8: 0.1, 32: 0.3 }
 const BATCH = 64
 /** Of the whole crowd, at most: about what two cores can compute, send and fold. With less all are slower alike. */
 const UPDATES_A_SECOND = 100
@@ -139,7 +140,7 @@ export const asynchrony: Row = {
         source: 'plain SGD, ALGORITHMS §6',
         better: 'lower',
         reach: REACH[w],
-        aim: null,
+        aim: AIM[w],
       }),
     ),
   ],
