@@ -117,8 +117,10 @@ const contrastive = z.strictObject({
 
 const codec = z.strictObject({ up: z.enum(CODECS).default('int8'), down: z.enum(['f32', 'f16']).default('f32') })
 
-/** The published schedule of rbm.m, but for `epochs`, of which the deep autoencoder's script has 10 and the classifier's 50. */
-/** Two portions a batch, so that two volunteers can share it. */
+/**
+ * The published schedule of rbm.m, but for `epochs`, of which the deep autoencoder's script has 10 and the classifier's
+ * 50. Two portions a batch, so that two volunteers can share it.
+ */
 const RBM_STRATEGY = { name: 'synchronous', batchSize: 100, portionSize: 50 } as const
 const RBM_RULE = { name: 'momentum', rate: 0.1, momentum: 0.9, early: {}, weightCost: 0.0002 } as const
 

@@ -25,7 +25,10 @@ export interface LeaseResult {
   correct: number
   measureSum: number
   computeMs: number
-  /** One vector, or two as the lease asks; null in an evaluation, zeros where no minibatch was done; valid until the trainer begins something else. */
+  /**
+   * One vector, or two as the lease asks; null in an evaluation, zeros where no minibatch was done. Valid until the
+   * trainer begins something else.
+   */
   gradient: Float32Array | null
   /** Of a classifier's evaluation. */
   outcomes: Uint8Array | null

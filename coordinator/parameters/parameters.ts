@@ -62,7 +62,10 @@ export class Parameters {
       .map(({ offset, size }) => ({ from: offset, to: offset + size }))
   }
 
-  /** Norm² of an encoded update, of one vector or two, in float64; NaN or infinite where an element is not finite. Changes nothing. */
+  /**
+   * Norm² of an encoded update, of one vector or two, in float64; NaN or infinite where an element is not finite.
+   * Changes nothing.
+   */
   sumSquares(codec: CodecName, payload: Uint8Array): number {
     return this.vectors.sumSquares(codec, payload)
   }

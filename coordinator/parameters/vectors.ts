@@ -112,8 +112,8 @@ export class Vectors {
 
   /**
    * target + error ← target + error + weight · what the payload encodes (one vector, or several to be added up), where
-   * `error` (zeros at first) takes what the rounding of `target` loses. `axpy(target, 1, error)` at the end gives the sum of however many payloads as if it
-   * had been rounded once (kernels.ts, `carry`).
+   * `error` (zeros at first) takes what the rounding of `target` loses. `axpy(target, 1, error)` at the end gives the
+   * sum of however many payloads as if it had been rounded once (kernels.ts, `carry`).
    */
   accumulate(target: string, error: string, codecName: CodecName, payload: Uint8Array, weight: number): void {
     if (!this.has(TERM)) this.create(TERM)

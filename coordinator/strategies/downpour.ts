@@ -141,16 +141,19 @@ export class Downpour implements Strategy {
     if (!stored.has(UPDATE)) stored.create(UPDATE)
     stored.decode(UPDATE, this.codec, settled.payload)
     compensation?.compensate(UPDATE, settled)
-    if (buffer !== null) return buffer.add(UPDATE, weight) ? this.conclude() : null
+    if (buffer !== null) return buffer.add(UPDATE, weight) ? this.emptied(buffer) : null
     compensation?.remember()
     return { parts: [{ vector: UPDATE, weight }] }
   }
 
-  /** What the buffer holds, full or not. */
+  /** What a buffer holds that is not full belongs to the model, too. */
   conclude(): Apply | null {
-    if (this.buffer === null || this.buffer.held === 0) return null
+    return this.buffer === null || this.buffer.held === 0 ? null : this.emptied(this.buffer)
+  }
+
+  private emptied(buffer: UpdateBuffer): Apply {
     this.compensation?.remember()
-    return this.buffer.take()
+    return buffer.take()
   }
 
   versionsOf(updates: number): number {

@@ -72,7 +72,7 @@ export interface Settled {
   readonly examples: number
   /** Infinity where it is not finite, which only a strategy that searches is given. */
   readonly lossSum: number
-  /** The encoded sum of the minibatches' mean gradients, or of the examples' gradients; then what it lost, where asked for. */
+  /** The encoded sum of the minibatches' mean gradients, or of the examples'; then what it lost, where asked for. */
   readonly payload: Uint8Array
 }
 
