@@ -33,9 +33,6 @@ export class Divergence {
   private readonly begun: number[]
   private readonly recent: Map<string, { mean: number; at: number }>
   private updates: number
-  /** What the loss began at, once that is known, and is now. Kept: they are asked for with every update. */
-  private first = 0
-  private now = 0
 
   /** `floor`: the loss of a model that knows nothing; a stage that begins below may grow from there. */
   constructor(floor: number, state: DivergenceState = { begun: [], updates: 0, recent: [] }) {
@@ -43,7 +40,6 @@ export class Divergence {
     this.begun = [...state.begun]
     this.updates = state.updates
     this.recent = new Map(state.recent.map(([volunteer, mean, at]) => [volunteer, { mean, at }]))
-    this.look()
   }
 
   toJSON(): DivergenceState {
@@ -55,15 +51,17 @@ export class Divergence {
 
   /** The loss is rising far enough that what there is now may not be worth keeping. */
   get suspected(): boolean {
-    return this.now > SUSPECT * this.first
+    return this.begun.length === UPDATES && this.now > SUSPECT * this.first
   }
 
   /** Adds an update's mean loss; why training has diverged, if it has. */
   observe(volunteer: string, loss: number): string | null {
     this.updates++
-    if (this.begun.length < UPDATES) this.begun.push(loss)
-    else this.hear(volunteer, loss)
-    this.look()
+    if (this.begun.length < UPDATES) {
+      this.begun.push(loss)
+      return null
+    }
+    this.hear(volunteer, loss)
     const { first, now } = this
     if (now <= FACTOR * first) return null
     return (
@@ -85,17 +83,18 @@ export class Divergence {
     }
   }
 
-  private look(): void {
-    const { begun, recent } = this
-    if (begun.length < UPDATES) return
-    // The median of the first losses: a few false reports do not move it.
-    this.first = Math.max(this.floor, sorted(begun)[begun.length >> 1])
-    // The lower median over the volunteers: one volunteer is one voice, however much it sends.
-    this.now = sorted(Array.from(recent.values(), ({ mean }) => mean))[(recent.size - 1) >> 1] ?? 0
+  /** The lower median over the volunteers: one volunteer is one voice, however much it sends. */
+  private get now(): number {
+    const sorted = [...this.recent.values()].map(({ mean }) => mean).sort((a, b) => a - b)
+    return sorted[(sorted.length - 1) >> 1] ?? 0
+  }
+
+  /** The median of the first losses: a few false reports do not move it. */
+  private get first(): number {
+    const sorted = [...this.begun].sort((a, b) => a - b)
+    return Math.max(this.floor, sorted[sorted.length >> 1])
   }
 }
-
-const sorted = (values: readonly number[]): Float64Array => Float64Array.from(values).sort()
 
 /** The loss of a model that has learnt nothing: of equally likely classes; of grey pixels; nats, or squares an RBM. */
 export function knowingNothing({ objective, classes, inputShape, layout }: Model): number {
