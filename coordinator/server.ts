@@ -21,7 +21,7 @@ import { Identities } from './gateway/identities.ts'
 import { openMetrics } from './gateway/metrics.ts'
 import { parser } from './gateway/parser.ts'
 import { Volunteers } from './gateway/volunteers.ts'
-import { appendSoon, type Journal } from './journal/journal.ts'
+import type { Journal } from './journal/journal.ts'
 import { openThreadJournal } from './journal/thread-journal.ts'
 import { OwnVolunteer } from './own-volunteer.ts'
 import { Runs } from './run/runs.ts'
@@ -32,8 +32,6 @@ const TOKEN_MIN = 16
 /** A volunteer that is silent so long is gone; it comes back as itself. */
 const PING_INTERVAL_MS = 20_000
 const PING_TIMEOUT_MS = 20_000
-/** Batches on their way to the disk at once: one is written while the next is told, and meanwhile a third grows. */
-const BATCHES_WRITING = 2
 
 export interface ServerOptions {
   /** 0 takes any free port. */
@@ -71,7 +69,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     options.journal ??
     (await openThreadJournal(join(options.dataFolder, 'journal.sqlite'), {
       onFault: (error) =>
-        log.warn({ error: error.message }, 'a checkpoint could not be written; the journal still holds everything'),
+        log.warn({ error: error.message }, 'SQLite or a checkpoint could not be written; nothing of it is lost'),
       onBroken: (error) => options.onBroken?.(error),
     }))
   const token = operatorToken(options.dataFolder)
@@ -85,7 +83,6 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     boot: randomBytes(4).toString('hex'),
     listener: {
       work: () => volunteers?.work(),
-      queued: () => commitSoon(),
       event: (event) => events.send(event),
       warn: (message, details) => log.warn(details, message),
     },
@@ -120,30 +117,6 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     // A volunteer computes for whatever page it stands on; it carries no cookie and no operator's rights.
     cors: { origin: '*' },
   })
-  let gathering = false
-  let writing = 0
-  const commitSoon = () => {
-    if (gathering || writing >= BATCHES_WRITING || !runs.pending) return
-    gathering = true
-    // After the socket messages that are already here: they share one transaction and one fsync.
-    setImmediate(() => {
-      gathering = false
-      const batch = runs.gather()
-      writing++
-      const written = (then: () => void) => {
-        writing--
-        then()
-        commitSoon()
-      }
-      appendSoon(
-        journal,
-        batch.entries,
-        (first) => written(() => runs.settle(batch, first, now())),
-        (error) => written(() => runs.unsettle(batch, error, now())),
-      )
-      commitSoon()
-    })
-  }
   volunteers = new Volunteers(io, {
     runs,
     identities: new Identities(journal),
@@ -182,14 +155,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     async close() {
       clearInterval(timer)
       await own?.close()
-      while (runs.pending) runs.commit(now())
       events.close()
       await io.close()
       await app.close()
-      // What came while the sockets closed, and what is still on its way to the disk: a commit, even of nothing, waits
-      // for those before it, and the last checkpoints then leave nothing to fold.
-      do runs.commit(now())
-      while (runs.pending)
       runs.close()
       journal.close()
       log.info('coordinator down')

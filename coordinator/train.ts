@@ -13,7 +13,6 @@ import { SingleBar } from 'cli-progress'
 import type { RunDetail } from '../shared/api.ts'
 import { parseRunSpec, type RunSpec } from '../shared/run-spec.ts'
 import { layersModel, safetensors } from './journal/export.ts'
-import { StorageError } from './journal/journal.ts'
 import { picturesOf } from './pictures/pictures.ts'
 import { EXPORTS } from './run/exported.ts'
 import type { Run } from './run/run.ts'
@@ -127,18 +126,14 @@ function readSpec(file: string): RunSpec {
 }
 
 /** The run of this spec that the folder holds, going on where it was; else a new one. */
-async function resumeOrCreate({ runs }: RunningServer, spec: RunSpec): Promise<Run> {
-  const id = `r${Date.now().toString(36)}`
+function resumeOrCreate({ runs }: RunningServer, spec: RunSpec): Run {
+  const now = Date.now()
   const found = runs.list().find((run) => isDeepStrictEqual(run.spec, spec) && run.state !== 'failed')
-  const outcome = await new Promise<RunDetail | StorageError | string>((answer) => {
-    if (found === undefined) runs.create(id, spec, Date.now(), answer)
-    else if (found.state === 'paused') runs.move(found, 'running', null, Date.now(), answer)
-    else answer(found.detail(Date.now()))
-  })
+  if (found === undefined) return runs.get(runs.create(`r${now.toString(36)}`, spec, now).run)!
+  const outcome = found.state === 'paused' ? runs.move(found, 'running', null, now) : found.detail(now)
   if (typeof outcome === 'string') fail(outcome)
-  if (outcome instanceof StorageError) throw outcome
-  if (found !== undefined) console.error(`Going on with run ${found.id} at epoch ${outcome.epoch.toFixed(2)}.`)
-  return runs.get(outcome.run)!
+  console.error(`Going on with run ${found.id} at epoch ${outcome.epoch.toFixed(2)}.`)
+  return found
 }
 
 function startVolunteers(server: RunningServer, run: Run, { volunteers, pace, backend }: Options): ChildProcess[] {

@@ -15,7 +15,7 @@
  * No DOM and no tfjs in here: it runs in a browser's worker and in Node alike.
  */
 import { codecs, decodeVector, encodeVectors, payloadSize } from '../../shared/codec.ts'
-import type { Lease, Start } from '../../shared/protocol.ts'
+import type { Lease, Start, Welcome } from '../../shared/protocol.ts'
 import { backoffMs } from './backoff.ts'
 import type { BlobCache } from './blobs.ts'
 import { type Clock, systemClock } from './clock.ts'
@@ -69,8 +69,11 @@ export class Volunteer {
   /** The lease that is being computed, and the next one as soon as it is ready. */
   private current: ReadyLease | null = null
   private next: ReadyLease | null = null
-  /** The newest parameters downloaded; several leases may start at one version. */
-  private parameters: { run: string; version: number; floats: Float32Array } | null = null
+  /**
+   * The newest parameters downloaded; several leases may start at one version. Of one welcome only: a coordinator that
+   * lost its newest versions with its power makes others of the same number.
+   */
+  private parameters: { run: string; version: number; welcome: Welcome | null; floats: Float32Array } | null = null
   /** The lease whose replica a trainer still holds. */
   private replica: { lease: string; trainer: Trainer } | null = null
   private refusalsInARow = 0
@@ -226,11 +229,13 @@ export class Volunteer {
     }
     const { run } = lease
     const { version } = start
-    if (this.parameters?.run === run && this.parameters.version === version) return this.parameters.floats
+    const { welcome } = session
+    const known = this.parameters
+    if (known?.run === run && known.version === version && known.welcome === welcome) return known.floats
     const codec = codecs[lease.parametersCodec]
     this.parameters = null
     const bytes = await download(session, { run, version }, payloadSize(codec, model.size))
-    this.parameters = { run, version, floats: decodeVector(codec, bytes, model.size) }
+    this.parameters = { run, version, welcome, floats: decodeVector(codec, bytes, model.size) }
     return this.parameters.floats
   }
 

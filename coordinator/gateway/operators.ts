@@ -1,7 +1,7 @@
 /** The operator's HTTP API (shared/api.ts): parse → runs → answer. Every route here wants the operator token. */
 import { randomBytes } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { ApiError, PictureEntry, RunDetail, RunState } from '../../shared/api.ts'
+import type { ApiError, PictureEntry, RunState } from '../../shared/api.ts'
 import { parseRunSpec } from '../../shared/run-spec.ts'
 import type { Part } from '../../shared/stack.ts'
 import { layersModel, safetensors } from '../journal/export.ts'
@@ -63,7 +63,7 @@ export function serveOperators(app: FastifyInstance, { runs, events, token, now 
     )
   })
 
-  app.post('/runs', async (request, reply) => {
+  app.post('/runs', (request, reply) => {
     const parsed = parseRunSpec(request.body)
     if (!parsed.ok) {
       const fields = parsed.problems.map(({ field }) => field).join(', ')
@@ -71,12 +71,11 @@ export function serveOperators(app: FastifyInstance, { runs, events, token, now 
     }
     const { spec } = parsed
     try {
-      const outcome = await new Promise<RunDetail | StorageError>((answer) =>
-        runs.create(newRunId(), spec, now(), answer),
-      )
-      if (!(outcome instanceof StorageError)) return reply.code(201).send(outcome)
-      return apiError(reply, codeOf(outcome), `the run was not created: ${outcome.message}`)
+      return reply.code(201).send(runs.create(newRunId(), spec, now()))
     } catch (error) {
+      if (error instanceof StorageError) {
+        return apiError(reply, codeOf(error), `the run was not created: ${error.message}`)
+      }
       // What a schema cannot know: how many examples there are, and of which shape.
       if (!(error instanceof Unfit)) throw error
       const { field, message } = error
@@ -126,12 +125,14 @@ export function serveOperators(app: FastifyInstance, { runs, events, token, now 
   for (const [verb, state] of Object.entries(TARGETS)) {
     app.post(
       `/runs/:id/${verb}`,
-      found(async (run, _request, reply) => {
-        const outcome = await new Promise<RunDetail | StorageError | string>((answer) =>
-          runs.move(run, state, null, now(), answer),
-        )
-        if (typeof outcome === 'string') return apiError(reply, 'wrong-state', outcome)
-        return outcome instanceof StorageError ? apiError(reply, codeOf(outcome), outcome.message) : outcome
+      found((run, _request, reply) => {
+        try {
+          const outcome = runs.move(run, state, null, now())
+          return typeof outcome === 'string' ? apiError(reply, 'wrong-state', outcome) : outcome
+        } catch (error) {
+          if (!(error instanceof StorageError)) throw error
+          return apiError(reply, codeOf(error), error.message)
+        }
       }),
     )
   }

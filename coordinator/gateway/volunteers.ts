@@ -27,6 +27,11 @@ import { type Identities, sameSecret } from './identities.ts'
 import { JUNK_EVENT } from './parser.ts'
 import { Uploads } from './uploads.ts'
 
+/**
+ * Updates that came together are taken one after the other, so many in a turn, and their senders answered: the vectors
+ * that they are folded into stay in the processor's caches, and sockets are served between turns.
+ */
+const UPDATES_A_TURN = 32
 /** A lease request that finds no work is answered after at most so long; work that appears answers it at once. */
 const PARK_MS = 8_000
 /** Malformed messages a connection may send before it is ended. */
@@ -68,6 +73,11 @@ export class Volunteers {
   private readonly sessions = new Map<string, Session>()
   private readonly uploads = new Uploads()
   private readonly parked = new Map<string, { answer: Answer<'lease'>; until: number }>()
+  /** Whole updates that are to be taken. */
+  private readonly updates: { session: Session; answer: (verdict: Verdict | Refusal) => void; take: () => void }[] = []
+  /** Work may have appeared since those who wait for some were asked about. */
+  private called = false
+  private turn: NodeJS.Immediate | null = null
   private readonly hashes = new WeakMap<Uint8Array, string>()
   private readonly told = new Map<string, string>()
   /** Refusals sent, by code, for /metrics. */
@@ -82,8 +92,22 @@ export class Volunteers {
     return this.sessions.size
   }
 
-  /** Work may have appeared: those who wait for a lease are asked about again. */
+  /** Work may have appeared: those who wait for a lease are asked about again soon. */
   work(): void {
+    this.called = true
+    this.turn ??= setImmediate(() => this.takeTurn())
+  }
+
+  private takeTurn(): void {
+    this.turn = null
+    for (const { session, answer, take } of this.updates.splice(0, UPDATES_A_TURN))
+      this.guarded(session, 'update', answer, take)
+    if (this.called) this.callWaiting()
+    if (this.updates.length > 0) this.turn ??= setImmediate(() => this.takeTurn())
+  }
+
+  private callWaiting(): void {
+    this.called = false
     for (const [volunteer, { answer }] of this.parked) {
       const reply = this.options.runs.lease(volunteer, this.options.now())
       if ('waitMs' in reply) continue
@@ -115,7 +139,9 @@ export class Volunteers {
       const start = this.options.runs.start(volunteer, lease, this.options.now())
       answer('ok' in start ? start : { ok: true, start })
     })
-    this.on(session, 'update', (_session, volunteer, request, answer) => this.update(volunteer, request, answer))
+    this.on(session, 'update', (_session, volunteer, request, answer) =>
+      this.update(session, volunteer, request, answer),
+    )
     this.on(session, 'chunk', (_session, volunteer, { lease, offset, bytes }, answer) => {
       if (bytes.length > CHUNK_BYTES)
         return answer(refuse('too-large', `a chunk is at most ${CHUNK_BYTES} bytes, got ${bytes.length}`))
@@ -127,7 +153,7 @@ export class Volunteers {
     this.on(session, 'finish', (_session, volunteer, { lease, next }, answer) => {
       const finished = this.uploads.finish(volunteer, lease)
       if ('ok' in finished) return answer(finished)
-      this.submit(volunteer, { ...finished.update, next }, finished.payload, answer)
+      this.submit(session, volunteer, { ...finished.update, next }, finished.payload, answer)
     })
     this.on(session, 'giveBack', (_session, volunteer, request, answer) =>
       answer(this.options.runs.giveBack(volunteer, request)),
@@ -175,19 +201,26 @@ export class Volunteers {
         answer(refuse('malformed', `"${event}"${where}: ${problem.slice(0, QUOTED_MAX)}`))
         return this.tolerate(session)
       }
-      try {
+      this.guarded(session, event, answer, () => {
         if (handler === null) return this.hello(session, parsed.data as HelloRequest, answer as Answer<'hello'>)
         if (session.volunteer === null) return answer(refuse('hello-first', `say hello before "${event}"`))
         handler(session, session.volunteer, parsed.data as RequestOf<E>, answer)
-      } catch (error) {
-        this.options.log.error(
-          { err: error, event, volunteer: session.volunteer },
-          'invariant broken while answering a volunteer',
-        )
-        answer(refuse('internal', 'the coordinator made a mistake; the connection ends, come back', 1_000))
-        session.socket.disconnect(true)
-      }
+      })
     })
+  }
+
+  /** A broken promise of our own ends the connection that met it, and no other. */
+  private guarded(session: Session, event: EventName, answer: (refusal: Refusal) => void, work: () => void): void {
+    try {
+      work()
+    } catch (error) {
+      this.options.log.error(
+        { err: error, event, volunteer: session.volunteer },
+        'invariant broken while answering a volunteer',
+      )
+      answer(refuse('internal', 'the coordinator made a mistake; the connection ends, come back', 1_000))
+      session.socket.disconnect(true)
+    }
   }
 
   private hello(session: Session, request: HelloRequest, answer: Answer<'hello'>): void {
@@ -262,7 +295,7 @@ export class Volunteers {
     return { ok: true, size: bytes.length, hash: this.hash(bytes), bytes: chunk }
   }
 
-  private update(volunteer: string, request: UpdateRequest, answer: Answer<'update'>): void {
+  private update(session: Session, volunteer: string, request: UpdateRequest, answer: Answer<'update'>): void {
     const { payload, ...update } = request
     if (payload !== undefined && payload.length > CHUNK_BYTES) {
       return answer(
@@ -276,7 +309,7 @@ export class Volunteers {
       return answer(refuse('wrong-length', `the update says ${request.size} bytes and brings ${payload.length}`))
     }
     if (payload !== undefined || request.size === 0)
-      return this.submit(volunteer, update, payload ?? new Uint8Array(0), answer)
+      return this.submit(session, volunteer, update, payload ?? new Uint8Array(0), answer)
     const now = this.options.now()
     const refusal = this.options.runs.announce(volunteer, update, now)
     if (refusal !== null) return answer(refusal)
@@ -285,16 +318,20 @@ export class Volunteers {
   }
 
   private submit(
+    session: Session,
     volunteer: string,
     update: UpdateRequest,
     payload: Uint8Array,
     answer: (verdict: Verdict | Refusal) => void,
   ): void {
-    this.options.runs.submit(volunteer, update, payload, this.options.now(), (verdict) => {
+    const take = () => {
+      const verdict = this.options.runs.submit(volunteer, update, payload, this.options.now())
       const again = 'code' in verdict && verdict.next === 'retry'
       if (!again) this.uploads.close(update.lease)
       answer(verdict)
-    })
+    }
+    this.updates.push({ session, answer, take })
+    this.turn ??= setImmediate(() => this.takeTurn())
   }
 
   /** Answers a message that is none of ours: through its acknowledgement if it has one, else by a message. */

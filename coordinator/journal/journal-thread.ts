@@ -1,8 +1,8 @@
 /** The journal's own thread: does what thread-journal.ts asks, one request after the other, and answers each. */
 import { type MessagePort, workerData } from 'node:worker_threads'
-import { type Entry, type Journal, type NewEntry, StorageError, type StorageFault } from './journal.ts'
-import type { Place } from './payload-ring.ts'
-import { openSqliteJournal, type SqliteJournalOptions } from './sqlite-journal.ts'
+import { type Entry, type Journal, StorageError, type StorageFault } from './journal.ts'
+import { openSqliteJournal, type RowJournal, type SqliteJournalOptions } from './sqlite-journal.ts'
+import { type Filled, filledRows } from './tail.ts'
 
 export interface JournalThreadData {
   /** This file, for thread.mjs. */
@@ -12,17 +12,12 @@ export interface JournalThreadData {
   port: MessagePort
   /** Counts the replies: what a waiting asker sleeps on. */
   replies: Int32Array
-  /** Where payloads lie (payload-ring.ts). */
-  ring: SharedArrayBuffer
 }
-
-/** An entry whose payload lies in the ring, or travels with it. */
-export type PackedEntry = Omit<NewEntry, 'payload'> & { payload: Uint8Array | Place | null }
 
 export interface Request {
   id: number
-  /** A method of the journal; `page` is a part of `read`. */
-  method: Exclude<keyof Journal, 'read'> | 'open' | 'page'
+  /** A method of the journal; `page` is a part of `read`, and `move` takes what the tail was filled with. */
+  method: Exclude<keyof Journal, 'read'> | 'open' | 'move' | 'page'
   args: unknown[]
 }
 export type Reply = { id: number; result: unknown } | { id: number; fault: StorageFault | 'mistake'; message: string }
@@ -30,31 +25,18 @@ export type Reply = { id: number; result: unknown } | { id: number; fault: Stora
 /** Bytes of payloads in one page of `read`, about. */
 const PAGE_BYTES = 4 * 1024 * 1024
 
-const { path, options, port, replies, ring } = workerData as JournalThreadData
-let journal: Journal | null = null
+const { path, options, port, replies } = workerData as JournalThreadData
+let journal: RowJournal | null = null
 
 function answer({ method, args }: Request): unknown {
   if (method === 'open') {
     journal = openSqliteJournal(path, options)
-    return null
+    return journal.append([])
   }
   if (journal === null) throw new StorageError('failed', `the journal ${path} is not open`)
-  if (method === 'append') return journal.append((args[0] as PackedEntry[]).map(unpack))
+  if (method === 'move') return journal.insert(filledRows(path, args[0] as Filled))
   if (method === 'page') return page(journal, args[0] as string, args[1] as number, args[2] as number)
   return (journal[method] as (...args: unknown[]) => unknown).apply(journal, args)
-}
-
-/** Buffers that payloads are copied into, used again by the next append: libsql binds no shared memory. */
-const scratch: Buffer[] = []
-
-function unpack(entry: PackedEntry, i: number): NewEntry {
-  const { payload } = entry
-  if (payload === null || payload instanceof Uint8Array) return { ...entry, payload }
-  if (scratch[i] === undefined || scratch[i].length < payload.length)
-    scratch[i] = Buffer.allocUnsafeSlow(payload.length)
-  const bytes = scratch[i].subarray(0, payload.length)
-  bytes.set(new Uint8Array(ring, payload.offset, payload.length))
-  return { ...entry, payload: bytes }
 }
 
 /** Some of the run's entries with after < seq < end; none when there are no more. */

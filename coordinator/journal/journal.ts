@@ -59,9 +59,10 @@ export class StorageError extends Error {
 
 export interface Journal {
   /**
-   * Writes the entries in one transaction and returns the sequence number of the first, the others following it
-   * without a gap. When it returns, they survive kill -9 and power loss; when it throws StorageError, none of them
-   * exists. The bytes are taken at once: the caller may reuse its buffers.
+   * Writes the entries together and returns the sequence number of the first, the others following it without a gap.
+   * When it returns, they survive kill -9; when it throws StorageError, none of them exists. A loss of power they survive
+   * at once (sqlite-journal.ts) or some milliseconds later (thread-journal.ts), and what survives has no gap. The bytes
+   * are taken at once: the caller may reuse its buffers.
    */
   append(entries: readonly NewEntry[]): number
   /** The run's entries with seq > after that exist at the time of the call, in order, read one at a time. */
@@ -82,31 +83,4 @@ export interface Journal {
   set(key: string, value: string): void
   /** Gives the folder free for another coordinator. Twice is once; any other call afterwards throws `invariant: …`. */
   close(): void
-}
-
-/** A journal that can be written without waiting for the disk. */
-export interface BackgroundJournal extends Journal {
-  /**
-   * `append` without waiting: exactly one of `done` and `failed` is called, at once or later, in the order of the
-   * appends, and before any later call of this journal returns.
-   */
-  appendSoon(entries: readonly NewEntry[], done: (first: number) => void, failed: (error: StorageError) => void): void
-}
-
-/** Appends in the background where the journal can, else at once. */
-export function appendSoon(
-  journal: Journal | BackgroundJournal,
-  entries: readonly NewEntry[],
-  done: (first: number) => void,
-  failed: (error: StorageError) => void,
-): void {
-  if ('appendSoon' in journal) return journal.appendSoon(entries, done, failed)
-  let first: number
-  try {
-    first = journal.append(entries)
-  } catch (error) {
-    if (!(error instanceof StorageError)) throw error
-    return failed(error)
-  }
-  done(first)
 }

@@ -1,7 +1,8 @@
 /**
  * The journal in one SQLite file, by libsql's synchronous API. It promises:
  *
- * - what `append` returned from is on the disk (WAL, synchronous=FULL: one fsync a group), and what it threw for is not;
+ * - what `append` and `insert` returned from is on the disk (WAL, synchronous=FULL: one fsync a transaction), and what
+ *   they threw for is not;
  * - the folder belongs to one coordinator: the file stays exclusively locked from open to close;
  * - nothing is read back that was not written: entries and checkpoints carry a CRC-32 over all they hold, SQLite
  *   itself checking only the shape of its pages;
@@ -18,6 +19,8 @@ import { crc32 } from 'node:zlib'
 import Database from 'libsql'
 import type { Checkpoint, CheckpointVector, Entry, Journal, NewEntry, StorageFault } from './journal.ts'
 import { StorageError } from './journal.ts'
+import { checksumOf, crc32Of, headOf, type Row, rowOf } from './row.ts'
+import { leftRows, removeTail } from './tail.ts'
 
 export interface SqliteJournalOptions {
   /** The file grows to at most so many pages of PAGE_BYTES, then the disk counts as full. Unbounded when absent. */
@@ -63,16 +66,7 @@ const SCHEMA = `
   PRAGMA user_version = ${SCHEMA_VERSION};
 `
 
-interface EntryRow {
-  seq: number
-  run: string
-  at: number
-  kind: string
-  data: string
-  checksum: number
-  pruned: number
-  payload: Buffer | null
-}
+type EntryRow = Omit<Row, 'payload'> & { pruned: number; payload: Buffer | null }
 interface CheckpointRow {
   id: number
   seq: number
@@ -87,11 +81,18 @@ interface VectorRow {
   floats: Buffer
 }
 
-export function openSqliteJournal(path: string, options: SqliteJournalOptions = {}): Journal {
+/** A journal that takes rows as another one numbered them. */
+export interface RowJournal extends Journal {
+  /** The rows that follow the last one, in one transaction. */
+  insert(rows: readonly Row[]): void
+}
+
+/** Opens the file, or makes it. What a coordinator that was killed left in the journal's tail is moved in first. */
+export function openSqliteJournal(path: string, options: SqliteJournalOptions = {}): RowJournal {
   return new SqliteJournal(path, options)
 }
 
-class SqliteJournal implements Journal {
+class SqliteJournal implements RowJournal {
   private readonly path: string
   private readonly database: Database.Database
   private readonly statements: ReturnType<typeof prepareStatements>
@@ -110,6 +111,8 @@ class SqliteJournal implements Journal {
       if (maxPages !== undefined) this.guarded(() => this.database.exec(`PRAGMA max_page_count = ${maxPages}`))
       this.statements = this.guarded(() => prepareStatements(this.database))
       this.lastSeq = this.guarded(() => (this.statements.lastSeq.get() as { seq: number }).seq)
+      this.insert(leftRows(path, this.lastSeq))
+      removeTail(path)
     } catch (error) {
       this.database.close()
       throw error
@@ -120,17 +123,18 @@ class SqliteJournal implements Journal {
     this.checkOpen()
     const first = this.lastSeq + 1
     // Everything that could throw for the caller's own mistake happens before the transaction.
-    const rows = entries.map(({ run, at, kind, data, payload }, i) => {
-      const seq = first + i
-      const json = JSON.stringify(data) ?? 'null'
-      return [seq, run, at, kind, json, entryChecksum(seq, run, at, kind, json, payload), payload]
-    })
-    if (rows.length === 0) return first
-    this.transaction(() => {
-      for (const row of rows) this.statements.insertEntry.run(row)
-    })
-    this.lastSeq += rows.length
+    this.insert(entries.map((entry, i) => rowOf(first + i, entry).row))
     return first
+  }
+
+  insert(rows: readonly Row[]): void {
+    this.checkOpen()
+    if (rows.length === 0) return
+    this.transaction(() => {
+      for (const { seq, run, at, kind, data, checksum, payload } of rows)
+        this.statements.insertEntry.run([seq, run, at, kind, data, checksum, payload])
+    })
+    this.lastSeq = rows.at(-1)!.seq
   }
 
   read(run: string, after: number): IterableIterator<Entry> {
@@ -153,7 +157,7 @@ class SqliteJournal implements Journal {
   private entry({ seq, run, at, kind, data, checksum, pruned, payload }: EntryRow): Entry {
     const bytes = payload === null ? null : new Uint8Array(payload.buffer, payload.byteOffset, payload.byteLength)
     // A pruned entry's checksum was over a payload that is gone.
-    if (pruned === 0 && entryChecksum(seq, run, at, kind, data, bytes) !== checksum) {
+    if (pruned === 0 && checksumOf(headOf({ seq, run, at, kind, data, payload: bytes }), bytes) !== checksum) {
       throw damagedError(this.path, `entry ${seq} does not agree with its checksum`)
     }
     try {
@@ -340,7 +344,11 @@ function prepareSchema(database: Database.Database, path: string): void {
   `)
   // Writing takes the exclusive lock now rather than at the first append, so that a second coordinator stops here.
   database.exec('BEGIN EXCLUSIVE')
-  if (tables === 0) database.exec(SCHEMA)
+  if (tables === 0) {
+    // What lies there is the tail of another journal, which was taken away.
+    removeTail(path)
+    database.exec(SCHEMA)
+  }
   database.exec('COMMIT')
 }
 
@@ -374,24 +382,9 @@ function prepareStatements(database: Database.Database) {
   }
 }
 
-function entryChecksum(
-  seq: number,
-  run: string,
-  at: number,
-  kind: string,
-  data: string,
-  payload: Uint8Array | null,
-): number {
-  return crc32Of(payload, crc32(JSON.stringify([seq, run, at, kind, data, payload?.length ?? null])))
-}
-
 const checkpointChecksum = (run: string, seq: number, state: string) => crc32(JSON.stringify([run, seq, state]))
 const vectorChecksum = (before: number, name: string, range: number, bytes: Uint8Array) =>
   crc32Of(bytes, crc32(JSON.stringify([name, range, bytes.length]), before))
-
-/** zlib takes the null pointer that an empty buffer may be as the wish to begin anew, and answers 0. */
-const crc32Of = (bytes: Uint8Array | null, before: number) =>
-  bytes === null || bytes.length === 0 ? before : crc32(bytes, before)
 
 /** The floats' own bytes, not a copy: little-endian, as every machine that runs Node has them. */
 const bytesOf = (values: Float32Array) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength)

@@ -1,17 +1,26 @@
 /**
- * The SQLite journal in a thread of its own, so that no fsync ever holds up a socket. `appendSoon` and `saveCheckpoint`
- * return at once; everything else waits for its answer. Requests are done, and their outcomes told, in the order in
- * which they were made, whichever way they were made: the fold over the journal depends on it.
+ * The SQLite journal in a thread of its own, so that no fsync ever holds up a socket. `append` writes the tail (tail.ts)
+ * and returns; MOVE_AFTER_MS later the thread moves what has gathered there into SQLite. `saveCheckpoint` and `prune` return
+ * at once, too; everything else waits for its answer. Requests are done, and their outcomes told, in the order in which
+ * they were made.
+ *
+ * Where SQLite cannot be written (a full disk), what was accepted stays in the tail, nothing more is accepted, and the
+ * move is tried again until it succeeds.
  */
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads'
-import { type BackgroundJournal, type Checkpoint, type Entry, type NewEntry, StorageError } from './journal.ts'
-import type { JournalThreadData, PackedEntry, Reply, Request } from './journal-thread.ts'
-import { PayloadRing } from './payload-ring.ts'
+import { type Checkpoint, type Entry, type Journal, type NewEntry, StorageError } from './journal.ts'
+import type { JournalThreadData, Reply, Request } from './journal-thread.ts'
 import type { SqliteJournalOptions } from './sqlite-journal.ts'
+import { type Filled, Tail } from './tail.ts'
 
 /** An answer that takes longer will not come: the thread is gone or the disk hangs. */
 const ANSWER_WITHIN_MS = 60_000
 const WATCH_EVERY_MS = 5_000
+/** What a loss of power costs at most, but for what the disk takes longer. Ten times as rare is not measurably cheaper. */
+const MOVE_AFTER_MS = 20
+const MOVE_RETRY_MS = 1_000
+/** Where the disk is slower than the crowd, it is waited for. */
+const TAIL_MAX_BYTES = 64 * 1024 * 1024
 
 interface Asked {
   /** Milliseconds, monotonic. */
@@ -21,9 +30,9 @@ interface Asked {
 }
 
 export interface Hearing {
-  /** A checkpoint could not be written; the entries it stands for are all in the journal. */
+  /** SQLite or a checkpoint could not be written; nothing is lost. */
   onFault(error: StorageError): void
-  /** The thread is gone: nothing will be written any more, and what was on its way may or may not be on the disk. */
+  /** The thread is gone: nothing will be accepted any more, and what was is in the tail. */
   onBroken(error: StorageError): void
 }
 
@@ -35,16 +44,16 @@ export async function openThreadJournal(
   path: string,
   hearing: Hearing,
   options: ThreadJournalOptions = {},
-): Promise<BackgroundJournal> {
+): Promise<Journal> {
   const journal = new ThreadJournal(path, hearing, options)
   await journal.open()
   return journal
 }
 
-class ThreadJournal implements BackgroundJournal {
+class ThreadJournal implements Journal {
+  private readonly path: string
   private readonly worker: Worker
   private readonly port: MessagePort
-  private readonly ring = new PayloadRing()
   private readonly replies = new Int32Array(new SharedArrayBuffer(4))
   /** What was asked and is not answered yet, in order. */
   private readonly asked = new Map<number, Asked>()
@@ -55,21 +64,28 @@ class ThreadJournal implements BackgroundJournal {
   /** Looks whether the oldest request is answered in time, where nobody waits for it. */
   private watch: NodeJS.Timeout | undefined
   private broken: StorageError | null = null
+  /** From `open` on. */
+  private tail!: Tail
+  private nextSeq = 0
+  private timer: NodeJS.Timeout | null = null
+  /** On its way into SQLite: the thread is asked to move it, or could not and is to be asked again. */
+  private moving: (Filled & { readonly upTo: number }) | null = null
+  private asking = false
+  /** Why it could not. */
+  private fault: StorageError | null = null
+  /** The newest entry that is in SQLite. */
+  private movedTo = 0
+  /** What is asked as soon as the entries up to a seq are in SQLite. */
+  private readonly behind: { readonly seq: number; ask(): void }[] = []
 
   constructor(path: string, { onFault, onBroken }: Hearing, options: ThreadJournalOptions) {
+    this.path = path
     this.answerWithinMs = options.answerWithinMs ?? ANSWER_WITHIN_MS
     this.onFault = onFault
     this.onBroken = onBroken
     const { port1, port2 } = new MessageChannel()
     const entry = new URL('./journal-thread.ts', import.meta.url).href
-    const workerData: JournalThreadData = {
-      entry,
-      path,
-      options,
-      port: port2,
-      replies: this.replies,
-      ring: this.ring.memory,
-    }
+    const workerData: JournalThreadData = { entry, path, options, port: port2, replies: this.replies }
     this.worker = new Worker(new URL('../thread.mjs', import.meta.url), { workerData, transferList: [port2] })
     this.port = port1
     this.port.on('message', (reply: Reply) => this.deliver(reply))
@@ -84,7 +100,14 @@ class ThreadJournal implements BackgroundJournal {
         this.broken = storageError(error)
         void this.worker.terminate().then(() => reject(error))
       }
-      const done = () => {
+      const done = (next: unknown) => {
+        this.nextSeq = next as number
+        this.movedTo = this.nextSeq - 1
+        try {
+          this.tail = new Tail(this.path)
+        } catch (error) {
+          return failed(error as Error)
+        }
         // Opening may take as long as it needs to recover.
         this.watch = setInterval(() => this.breakOffIfLate(), Math.min(WATCH_EVERY_MS, this.answerWithinMs)).unref()
         resolve()
@@ -93,48 +116,72 @@ class ThreadJournal implements BackgroundJournal {
     })
   }
 
+  // ---- appending ------------------------------------------------------------------------------------------------
+
   append(entries: readonly NewEntry[]): number {
     if (this.broken !== null) throw this.broken
-    const { sent, placed } = this.pack(entries)
-    try {
-      return this.wait('append', [sent]) as number
-    } finally {
-      this.ring.free(placed)
+    const first = this.nextSeq
+    if (entries.length === 0) return first
+    if (this.fault !== null) throw this.fault
+    if (this.tail.bytes > TAIL_MAX_BYTES) this.settle()
+    this.tail.write(entries, first)
+    this.nextSeq += entries.length
+    this.moveLater(MOVE_AFTER_MS)
+    return first
+  }
+
+  private moveLater(ms: number): void {
+    this.timer ??= setTimeout(() => this.move(), ms)
+  }
+
+  /** Has the thread move what the tail holds, unless it is at it. */
+  private move(): void {
+    this.stopTimer()
+    if (this.broken !== null || this.asking) return
+    // What could not be moved comes first.
+    if (this.moving === null && this.tail.bytes > 0) this.moving = { ...this.tail.turn(), upTo: this.nextSeq - 1 }
+    if (this.moving === null) return
+    this.asking = true
+    const { upTo, ...filled } = this.moving
+    this.ask('move', [filled], {
+      done: () => {
+        this.asking = false
+        this.fault = null
+        this.moving = null
+        this.movedTo = upTo
+        while (this.behind.length > 0 && this.behind[0].seq <= upTo) this.behind.shift()!.ask()
+        if (this.behind.length > 0) this.move()
+        else if (this.tail.bytes > 0) this.moveLater(MOVE_AFTER_MS)
+      },
+      failed: (error) => {
+        this.asking = false
+        if (this.fault === null) this.onFault(storageError(error))
+        this.fault = storageError(error)
+        if (this.broken === null) this.moveLater(MOVE_RETRY_MS)
+      },
+    })
+  }
+
+  /** Waits until everything that was appended is in SQLite. Throws StorageError where that cannot be. */
+  private settle(): void {
+    if (this.broken !== null) throw this.broken
+    while (this.movedTo < this.nextSeq - 1) {
+      this.move()
+      this.until(() => !this.asking)
+      if (this.fault !== null) throw this.fault
     }
   }
 
-  appendSoon(entries: readonly NewEntry[], done: (first: number) => void, failed: (error: StorageError) => void): void {
-    if (this.broken !== null) return failed(this.broken)
-    const { sent, placed } = this.pack(entries)
-    this.ask('append', [sent], {
-      done: (first) => {
-        this.ring.free(placed)
-        done(first as number)
-      },
-      failed: (error) => {
-        this.ring.free(placed)
-        failed(storageError(error))
-      },
-    })
+  private stopTimer(): void {
+    if (this.timer !== null) clearTimeout(this.timer)
+    this.timer = null
   }
 
-  /** The entries with their payloads put into shared memory, as far as there is room. */
-  private pack(entries: readonly NewEntry[]): { sent: PackedEntry[]; placed: number } {
-    let placed = 0
-    const sent = entries.map((entry): PackedEntry => {
-      if (entry.payload === null) return entry
-      const place = this.ring.put(entry.payload)
-      if (place !== null) placed++
-      // Sent by itself it is copied, and copying a view would copy all of the buffer behind it.
-      return { ...entry, payload: place ?? new Uint8Array(entry.payload) }
-    })
-    return { sent, placed }
-  }
+  // ---- everything else ------------------------------------------------------------------------------------------
 
   read(run: string, after: number): IterableIterator<Entry> {
-    // Where the next entry would come: what is there now ends before it.
-    const end = this.append([])
-    return this.pages(run, after, end)
+    this.settle()
+    return this.pages(run, after, this.nextSeq)
   }
 
   private *pages(run: string, after: number, end: number): IterableIterator<Entry> {
@@ -147,24 +194,33 @@ class ThreadJournal implements BackgroundJournal {
   }
 
   runs(): string[] {
+    this.settle()
     return this.wait('runs', []) as string[]
   }
 
   saveCheckpoint(checkpoint: Checkpoint): void {
     // The vectors are views of what goes on changing.
     const vectors = checkpoint.vectors.map((vector) => ({ ...vector, values: vector.values.slice() }))
-    this.ask('saveCheckpoint', [{ ...checkpoint, vectors }], {
-      done: () => {},
-      failed: (error) => this.onFault(storageError(error)),
-    })
+    this.follow('saveCheckpoint', { ...checkpoint, vectors })
   }
 
   loadCheckpoint(run: string): Checkpoint | null {
+    // One that was saved before is on its way behind its entries.
+    if (this.behind.length > 0) this.settle()
     return this.wait('loadCheckpoint', [run]) as Checkpoint | null
   }
 
   prune(run: string): void {
-    this.ask('prune', [run], { done: () => {}, failed: (error) => this.onFault(storageError(error)) })
+    this.follow('prune', run)
+  }
+
+  /** Asks when all that was appended before is in SQLite: a checkpoint stands for entries that are there. */
+  private follow(method: 'saveCheckpoint' | 'prune', argument: unknown): void {
+    const failed = (error: Error) => this.onFault(storageError(error))
+    const ask = () => this.ask(method, [argument], { done: () => {}, failed })
+    if (this.movedTo === this.nextSeq - 1 || this.broken !== null) return ask()
+    this.behind.push({ seq: this.nextSeq - 1, ask })
+    this.move()
   }
 
   get(key: string): string | null {
@@ -177,7 +233,18 @@ class ThreadJournal implements BackgroundJournal {
 
   close(): void {
     if (this.broken !== null) return
+    this.stopTimer()
+    let emptied = true
+    try {
+      this.settle()
+    } catch (error) {
+      if (!(error instanceof StorageError)) throw error
+      // Whoever opens the journal next moves it.
+      emptied = false
+    }
+    this.stopTimer()
     this.wait('close', [])
+    this.tail.close(emptied)
     this.broken = new StorageError('failed', 'invariant: the journal is closed')
     clearInterval(this.watch)
     this.port.close()
@@ -194,15 +261,20 @@ class ThreadJournal implements BackgroundJournal {
         outcome = { error }
       },
     })
-    while (outcome === null) {
+    this.until(() => outcome !== null)
+    const settled = outcome as unknown as { result: unknown } | { error: Error }
+    if ('error' in settled) throw settled.error
+    return settled.result
+  }
+
+  /** Takes replies, and sleeps where there are none, until it is so. */
+  private until(so: () => boolean): void {
+    while (!so()) {
       const seen = Atomics.load(this.replies, 0)
       const received = receiveMessageOnPort(this.port)
       if (received !== undefined) this.deliver(received.message as Reply)
       else if (Atomics.wait(this.replies, 0, seen, this.answerWithinMs) === 'timed-out') this.breakOff(this.late)
     }
-    const settled = outcome as { result: unknown } | { error: Error }
-    if ('error' in settled) throw settled.error
-    return settled.result
   }
 
   private ask(method: Request['method'], args: unknown[], asked: Omit<Asked, 'at'>): void {
@@ -233,8 +305,8 @@ class ThreadJournal implements BackgroundJournal {
     // Closed in order, or broken before.
     if (this.broken !== null) return
     this.broken = new StorageError('failed', message)
-    // What still writes must not read the ring that others fill again.
     void this.worker.terminate()
+    this.stopTimer()
     this.onBroken(this.broken)
     const waiting = [...this.asked.values()]
     this.asked.clear()

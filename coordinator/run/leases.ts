@@ -161,11 +161,11 @@ export class Leases {
   }
 
   /**
-   * Ends and returns the leases whose deadline is past, but for those that wait for the journal. `ending` hears of each
-   * while it is still held, and of its copies those that are.
+   * Ends and returns the leases whose deadline is past. `ending` hears of each while it is still held, and of its copies
+   * those that are.
    */
-  expire(now: number, settling: ReadonlySet<string>, ending: (lease: HeldLease) => void = () => {}): HeldLease[] {
-    const late = [...this.held.values()].filter(({ id, deadline }) => deadline <= now && !settling.has(id))
+  expire(now: number, ending: (lease: HeldLease) => void = () => {}): HeldLease[] {
+    const late = [...this.held.values()].filter(({ deadline }) => deadline <= now)
     for (const lease of late) {
       ending(lease)
       this.end(lease.id, 'expired')

@@ -4,7 +4,7 @@
  *     join ─► lease ─► start ─► (the volunteer computes) ─► submit ─► [journal] ─► settle ─► fold ─► a new version
  *
  * Pure: no clock, no randomness, no I/O; time comes in as `now` (milliseconds since 1970). `submit` checks an update
- * and says what is to be journalled; once the journal has it, `settle` folds it in and the answer may go out. What
+ * and says what is to be journalled; when the journal has it, `settle` folds it in and the answer may go out. What
  * `fold` changes (parameters, epochs, strategy, counters, curves, state) is durable: recovery is the same fold over
  * the same entries from the newest checkpoint. Everything else here (who is connected, which leases are out, which
  * evaluation is under way) may be lost at any instant and costs no more than the work that was out.
@@ -34,15 +34,13 @@ import { Trust } from './trust.ts'
 
 /** A volunteer may compute one lease and have the next one at hand. */
 const LEASES_PER_VOLUNTEER = 2
-/** Who sends an update again while the first one is being written hears soon what became of it. */
-const SETTLING_MS = 500
 /**
  * After so many refusals in a row for their numbers, none accepted in between, the coordinator's own volunteer computes
  * a lease: where its numbers are no better, it is not the crowd that is at fault but the run, which has diverged.
  */
 const UNBELIEVABLE_MAX = 4
 
-/** An update that was checked and waits for the journal. */
+/** An update that was checked and is to be journalled. */
 export interface Submission {
   readonly lease: StartedLease
   readonly update: UpdateRequest
@@ -74,18 +72,12 @@ export class Run {
   private examiner: Examiner
   private updateBytes: number
   updatesRefused = 0
-  /** Leases whose update is checked and waits for the journal, how many of them are gradients, and how many whole tests. */
-  private readonly settling = new Set<string>()
-  private gradientsSettling = 0
-  private testsSettling = 0
   /** When something was last accepted. */
   private settledAt = 0
   /** Updates refused as not finite or too long since the last accepted one. */
   private unbelievable = 0
   /** Why the run can only fail: what even a trusted volunteer computes is no number. */
   failure: string | null = null
-  /** That is on its way to the journal. */
-  failing = false
 
   /**
    * `boot` makes this process' lease ids unlike those of any other. A checkpoint brings the run to where it was. Throws
@@ -230,15 +222,10 @@ export class Run {
     this.leases.extend(id, now)
   }
 
-  /** Checks an update. Nothing changes yet but that its lease waits for the journal. */
+  /** Checks an update; `settle` or `unsettle` is called next. */
   submit(volunteer: string, update: UpdateRequest, payload: Uint8Array, now: number): Submission | Refusal {
     const lease = this.findStarted(volunteer, update, now)
     if ('ok' in lease) return this.refused(volunteer, lease)
-    const copied = this.leases.copies(lease).some(({ id }) => this.settling.has(id))
-    if (copied) return this.lost(lease, 'stale', 'another volunteer was faster with the same examples')
-    if (lease.kind === 'gradient' && this.testsSettling > 0 && this.plan.gapChecks > 0) {
-      return refuse('busy', 'a test that may end the stage is on its way to the journal', SETTLING_MS)
-    }
     let sumOfSquares = 0
     let entry: NewEntry | null = null
     if (payload.length !== update.size) return this.refused(volunteer, wrongLength(update.size, payload.length))
@@ -265,10 +252,7 @@ export class Run {
     } else {
       entry = this.evaluated(lease, update, payload, now)
     }
-    const submission = { lease, update, sumOfSquares, entry }
-    this.settling.add(lease.id)
-    this.queued(submission, 1)
-    return submission
+    return { lease, update, sumOfSquares, entry }
   }
 
   /** The sum of squares of an update that may be believed; infinite only at a trial point, where it is an answer. */
@@ -289,9 +273,7 @@ export class Run {
   }
 
   /** The journal has the submission's entry: the lease is settled and its update folded in. */
-  settle(submission: Submission, entry: Entry | null, now: number): Settlement {
-    const { lease, update, sumOfSquares } = submission
-    this.unqueue(submission)
+  settle({ lease, update, sumOfSquares }: Submission, entry: Entry | null, now: number): Settlement {
     const copies = lease.kind === 'gradient' ? this.leases.copies(lease) : []
     this.leases.end(lease.id, 'settled')
     this.settledAt = now
@@ -333,27 +315,14 @@ export class Run {
   }
 
   /** The journal could not take the submission's entry: the lease is as it was, with time to try again. */
-  unsettle(submission: Submission, now: number): void {
-    const { lease } = submission
-    this.unqueue(submission)
+  unsettle({ lease }: Submission, now: number): void {
     if (lease.kind === 'evaluate') this.examiner.remove(lease.id)
     this.leases.extend(lease.id, now)
-  }
-
-  private unqueue(submission: Submission): void {
-    this.settling.delete(submission.lease.id)
-    this.queued(submission, -1)
-  }
-
-  private queued({ lease, entry }: Submission, one: 1 | -1): void {
-    if (lease.kind === 'gradient') this.gradientsSettling += one
-    else if (entry !== null) this.testsSettling += one
   }
 
   giveBack(volunteer: string, id: string): Refusal | null {
     const lease = this.leases.find(id, volunteer)
     if ('ok' in lease) return lease
-    if (this.settling.has(id)) return refuse('lease-settled', `lease ${id} is being settled`)
     this.release(lease)
     this.leases.end(id, 'given-back')
     return null
@@ -361,7 +330,7 @@ export class Run {
 
   /** Takes back the leases whose deadline is past; true when there were any. */
   expire(now: number): boolean {
-    const expired = this.leases.expire(now, this.settling, (lease) => {
+    const expired = this.leases.expire(now, (lease) => {
       // Where others got on meanwhile, nobody needs to wait longer for this one.
       if (lease.state === 'started' && lease.startedAt > this.settledAt) this.roster.late(lease.volunteer)
       this.release(lease)
@@ -391,9 +360,9 @@ export class Run {
     return progressOf(this)
   }
 
-  /** The leases that are out, those of them that wait for the journal, and the version under test: to look at only. */
-  inspect(): { leases: HeldLease[]; settling: ReadonlySet<string>; evaluating: number | null } {
-    return { leases: [...this.leases.all()], settling: this.settling, evaluating: this.examiner.version }
+  /** The leases that are out, and the version under test: to look at only. */
+  inspect(): { leases: HeldLease[]; evaluating: number | null } {
+    return { leases: [...this.leases.all()], evaluating: this.examiner.version }
   }
 
   // ---- inside ---------------------------------------------------------------------------------------------------
@@ -411,8 +380,6 @@ export class Run {
     const lease = this.leases.find(update.lease, volunteer)
     if ('ok' in lease) return lease
     if (lease.state === 'granted') return refuse('lease-not-started', `lease ${lease.id} was not started`)
-    if (this.settling.has(lease.id))
-      return refuse('busy', `lease ${lease.id} is on its way to the journal`, SETTLING_MS)
     if (update.version > this.parameters.version) {
       return refuse(
         'version-unknown',
@@ -435,7 +402,7 @@ export class Run {
       if (lease.kind === 'gradient') return this.lost(lease, 'run-not-running', `the run is ${this.state}`)
     }
     const { strategy } = this.history
-    const staleness = this.parameters.version + strategy.versionsOf(this.gradientsSettling) - update.version
+    const staleness = this.parameters.version - update.version
     if (lease.kind === 'gradient' && staleness > strategy.maxStaleness) {
       return this.lost(lease, 'stale', `computed ${staleness} versions ago; at most ${strategy.maxStaleness} are taken`)
     }
@@ -489,7 +456,7 @@ export class Run {
   /** Where the bytes of the version under test are gone, the test begins anew with the newest one: true. */
   private restartEvaluation(): boolean {
     if (!this.examiner.lost) return false
-    const parts = [...this.leases.all()].filter(({ id, kind }) => kind === 'evaluate' && !this.settling.has(id))
+    const parts = [...this.leases.all()].filter(({ kind }) => kind === 'evaluate')
     for (const { id } of parts) this.leases.end(id, 'given-back')
     this.examiner.end()
     return this.examiner.request()

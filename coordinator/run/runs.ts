@@ -1,15 +1,13 @@
 /**
- * All runs of this coordinator, and the journal they share. Routes a volunteer's question to its run, gathers what is
- * to be journalled and, when told to `commit`, writes it in one transaction and gives the answers: nothing is
- * acknowledged before it is durable. Like run.ts it reads no clock and starts no timer; the shell calls `commit` soon
- * after `pending` became true, `expire` every second, and hears of what happened through `Listener`.
+ * All runs of this coordinator, and the journal they share. Routes a volunteer's question to its run, and journals what
+ * is accepted before it is folded in and answered. Like run.ts it reads no clock and starts no timer; the shell calls
+ * `expire` every second, and hears of what happened through `Listener`.
  */
 import type { LiveEvent, RunDetail, RunMetrics, RunState } from '../../shared/api.ts'
 import {
   type GiveBackRequest,
   type LeaseReply,
   type Refusal,
-  type RefusalCode,
   type Reply,
   refuse,
   type Start,
@@ -26,13 +24,11 @@ import { History } from './history.ts'
 import { ModelBlobs } from './model-blobs.ts'
 import { OpenDatasets } from './open-datasets.ts'
 import type { Introduction } from './roster.ts'
-import { Run, type Settlement, type Submission } from './run.ts'
+import { Run, type Settlement } from './run.ts'
 
 export interface Listener {
   /** There may be work now for a volunteer that was told to wait. */
   work(): void
-  /** Something waits to be gathered and written. */
-  queued(): void
   event(event: LiveEvent): void
   /** Something an operator should read in the log. */
   warn(message: string, details: Record<string, unknown>): void
@@ -48,30 +44,11 @@ export interface Surroundings {
   readonly listener: Listener
 }
 
-/** Something that is journalled, and what follows. */
-interface Pending {
-  readonly run: Run
-  /** Several are written together or not at all. */
-  readonly entries: readonly NewEntry[]
-  /** They are in the journal: folds them in. What it returns is done when the whole batch is folded in. */
-  settle(entries: readonly Entry[], now: number): (now: number) => void
-  /** They could not be written. */
-  failed(error: StorageError, now: number): void
-}
-
-/** What shares a transaction. */
-export interface Batch {
-  readonly pending: readonly Pending[]
-  readonly entries: readonly NewEntry[]
-}
-
 interface CreatedData {
   spec: RunSpec
   createdAt: number
 }
 
-/** Updates of one transaction: enough to share an fsync, few enough that sockets are served in between. */
-const COMMIT_MAX = 64
 /** After a write failed: when volunteers try again. */
 const STORAGE_RETRY_MS = 5_000
 
@@ -85,7 +62,6 @@ export class Runs {
     string,
     { introduction: Introduction; wanted: string | undefined; run: string | null }
   >()
-  private readonly queue: Pending[] = []
   /** The last write to the journal failed: nothing is accepted until one succeeds. */
   storageFault: string | null = null
 
@@ -131,19 +107,18 @@ export class Runs {
 
   // ---- operators ------------------------------------------------------------------------------------------------
 
-  /**
-   * Creates a run and starts it; `answer` is called when it is durable, or with why it could not be written. Throws
-   * Unfit where the dataset cannot be opened or the model does not fit it.
-   */
-  create(id: string, spec: RunSpec, now: number, answer: (outcome: RunDetail | StorageError) => void = () => {}): void {
+  /** Creates a run and starts it. Throws Unfit where the dataset cannot be opened or the model does not fit it. */
+  create(id: string, spec: RunSpec, now: number): RunDetail {
     const dataset = this.datasets.fitting(spec)
     const run = new Run(id, spec, dataset, this.surroundings.boot, now)
     const data: CreatedData = { spec, createdAt: now }
     const started = run.transition('running', null, now)
     if (typeof started === 'string') throw new Error(`invariant: ${started}`)
-    // In one transaction: a run that is journalled has begun.
+    // Together: a run that is journalled has begun.
     const created: NewEntry = { run: id, at: now, kind: 'created', data, payload: null }
-    this.change(run, [created, started], answer, () => this.adopt(run))
+    const entries = this.append([created, started])
+    this.adopt(run)
+    return this.changed(run, entries, now)
   }
 
   list(): Run[] {
@@ -170,46 +145,20 @@ export class Runs {
     return exported(this.lastGood(run), name)
   }
 
-  /** Moves a run into a state; `answer` as for `create`, or with a string that says why it cannot. */
-  move(
-    run: Run,
-    state: RunState,
-    reason: string | null,
-    now: number,
-    answer: (outcome: RunDetail | StorageError | string) => void = () => {},
-  ): void {
+  /** Moves a run into a state; a string says why it cannot. */
+  move(run: Run, state: RunState, reason: string | null, now: number): RunDetail | string {
     const entry = run.transition(state, reason, now)
-    if (typeof entry === 'string') answer(entry)
-    else this.change(run, [entry], answer)
+    if (typeof entry === 'string') return entry
+    return this.changed(run, this.append([entry]), now)
   }
 
-  /** Entries of the operator's or our own doing: they wait their turn among the updates. */
-  private change(
-    run: Run,
-    entries: readonly NewEntry[],
-    answer: (outcome: RunDetail | StorageError) => void,
-    folded = () => {},
-  ): void {
-    this.enqueue({
-      run,
-      entries,
-      settle: (written) => {
-        for (const entry of written) run.history.fold(entry)
-        run.recovered()
-        folded()
-        return (now) => {
-          if (written[0].kind === 'created') this.saveCheckpoint(run)
-          this.tell(run, now)
-          answer(run.detail(now))
-        }
-      },
-      failed: answer,
-    })
-  }
-
-  private enqueue(pending: Pending): void {
-    this.queue.push(pending)
-    this.surroundings.listener.queued()
+  /** What an operator, or we ourselves, did to a run is in the journal. */
+  private changed(run: Run, entries: readonly Entry[], now: number): RunDetail {
+    for (const entry of entries) run.history.fold(entry)
+    run.recovered()
+    if (entries[0].kind === 'created' || run.state === 'finished') this.saveCheckpoint(run)
+    this.surroundings.listener.work()
+    return this.tell(run, now)
   }
 
   // ---- volunteers -----------------------------------------------------------------------------------------------
@@ -262,49 +211,41 @@ export class Runs {
     this.runOfLease(lease)?.uploading(lease, now)
   }
 
-  /** Takes an update; the answer comes at once where it is refused, else with the commit that makes it durable. */
-  submit(
-    volunteer: string,
-    update: UpdateRequest,
-    payload: Uint8Array,
-    now: number,
-    answer: (verdict: Verdict | Refusal) => void,
-  ): void {
+  /** Takes an update: when it is answered, it is in the journal and folded in. */
+  submit(volunteer: string, update: UpdateRequest, payload: Uint8Array, now: number): Verdict | Refusal {
     const run = this.runOfUpdate(volunteer, update.lease)
-    if ('ok' in run) return answer(run)
+    if ('ok' in run) return run
     const submission = run.submit(volunteer, update, payload, now)
     if ('ok' in submission) {
       this.failDiverged(run, now)
       this.surroundings.listener.work()
-      return answer(submission)
+      return submission
     }
     const { entry } = submission
-    this.enqueue({
-      run,
-      entries: entry === null ? [] : [entry],
-      settle: ([written = null], settledAt) => {
-        const settlement = run.settle(submission, written, settledAt)
-        return (answeredAt) => {
-          this.answer(submission, update.next, answer, settlement, answeredAt)
-          this.announceEvents(run, settlement, answeredAt)
-        }
-      },
-      failed: (error, failedAt) => {
-        const code: RefusalCode = error.fault === 'full' ? 'storage-full' : 'storage-failed'
-        run.unsettle(submission, failedAt)
-        answer(refuse(code, `${error.message}; the update was not taken, send it again`, STORAGE_RETRY_MS))
-      },
-    })
+    let written: Entry | null
+    try {
+      written = entry && this.append([entry])[0]
+    } catch (error) {
+      run.unsettle(submission, now)
+      return storageRefusal(error)
+    }
+    const settlement = run.settle(submission, written, now)
+    const answer = this.answer(volunteer, update.next, settlement, now)
+    this.announceEvents(run, settlement, now)
+    if (run.history.checkpointDue || run.state === 'finished') this.saveCheckpoint(run)
+    this.surroundings.listener.work()
+    return answer
   }
 
-  /** Even what the coordinator's own volunteer computes is no number: the run fails, once. */
+  /** Even what the coordinator's own volunteer computes is no number: the run fails. */
   private failDiverged(run: Run, now: number): void {
-    if (run.failure === null || run.state !== 'running' || run.failing) return
-    run.failing = true
-    // Where it cannot be written now, the next refusal brings it here again.
-    this.move(run, 'failed', run.failure, now, (outcome) => {
-      if (outcome instanceof StorageError) run.failing = false
-    })
+    if (run.failure === null || run.state !== 'running') return
+    try {
+      this.move(run, 'failed', run.failure, now)
+    } catch (error) {
+      // Where it cannot be written now, the next refusal brings it here again.
+      if (!(error instanceof StorageError)) throw error
+    }
   }
 
   giveBack(volunteer: string, { lease }: GiveBackRequest): Reply<object> {
@@ -317,51 +258,6 @@ export class Runs {
   }
 
   // ---- time -----------------------------------------------------------------------------------------------------
-
-  /** Something waits to be gathered. */
-  get pending(): boolean {
-    return this.queue.length > 0
-  }
-
-  /** Writes what is pending, at most one batch, and settles it: `gather`, the journal, `settle`. */
-  commit(now: number): void {
-    const batch = this.gather()
-    let first: number
-    try {
-      first = this.surroundings.journal.append(batch.entries)
-    } catch (error) {
-      return this.unsettle(batch, error, now)
-    }
-    this.settle(batch, first, now)
-  }
-
-  /** Takes what is pending, at most COMMIT_MAX updates, to be written in one transaction. */
-  gather(): Batch {
-    const pending = this.queue.splice(0, COMMIT_MAX)
-    return { pending, entries: pending.flatMap(({ entries }) => entries) }
-  }
-
-  /** The batch is in the journal, its first entry numbered `first`: folds it in and answers. Batches settle in order. */
-  settle({ pending: queue, entries: written }: Batch, first: number, now: number): void {
-    this.storageFault = null
-    const entries = written.map((entry, i) => ({ ...entry, seq: first + i, pruned: false }))
-    // What is in the journal is folded in before anything else may go wrong.
-    let next = 0
-    const rest = queue.map((pending) => {
-      const own = entries.slice(next, next + pending.entries.length)
-      next += own.length
-      return pending.settle(own, now)
-    })
-    const touched = new Set<Run>()
-    queue.forEach(({ run }, i) => {
-      rest[i](now)
-      touched.add(run)
-    })
-    for (const run of touched) {
-      if (run.history.checkpointDue || run.state === 'finished') this.saveCheckpoint(run)
-    }
-    this.surroundings.listener.work()
-  }
 
   /** Takes back what is overdue, and lets the runs' clocks show. */
   expire(now: number): void {
@@ -418,17 +314,16 @@ export class Runs {
 
   /** The answer to an accepted update carries what the volunteer would ask for next: no round trip is lost. */
   private answer(
-    { lease: { volunteer } }: Submission,
+    volunteer: string,
     next: string | undefined,
-    answer: (verdict: Verdict | Refusal) => void,
     { version, staleness }: Settlement,
     now: number,
-  ): void {
+  ): Verdict {
+    const accepted = { ok: true, verdict: 'accepted', version, staleness } as const
     const start = next === undefined ? undefined : this.start(volunteer, next, now)
-    if (start === undefined || 'ok' in start) return answer({ ok: true, verdict: 'accepted', version, staleness })
+    if (start === undefined || 'ok' in start) return accepted
     const more = this.volunteers.has(volunteer) ? this.lease(volunteer, now) : undefined
-    const lease = more !== undefined && 'lease' in more ? more.lease : undefined
-    answer({ ok: true, verdict: 'accepted', version, staleness, start, ...(lease === undefined ? {} : { lease }) })
+    return more !== undefined && 'lease' in more ? { ...accepted, start, lease: more.lease } : { ...accepted, start }
   }
 
   private announceEvents(run: Run, { train, test }: Settlement, now: number): void {
@@ -438,32 +333,26 @@ export class Runs {
     if (test !== null) this.tell(run, now)
   }
 
-  private tell(run: Run, now: number): void {
-    this.surroundings.listener.event({ type: 'run', run: run.detail(now) })
+  private tell(run: Run, now: number): RunDetail {
+    const detail = run.detail(now)
+    this.surroundings.listener.event({ type: 'run', run: detail })
+    return detail
   }
 
-  private append(entries: NewEntry[]): Entry[] {
-    if (entries.length === 0) return []
+  /** Throws StorageError, having noted it, and none of them is in the journal. */
+  private append(entries: readonly NewEntry[]): Entry[] {
     try {
       const first = this.surroundings.journal.append(entries)
       this.storageFault = null
       return entries.map((entry, i) => ({ ...entry, seq: first + i, pruned: false }))
     } catch (error) {
-      this.noteFault(error)
+      const message = error instanceof Error ? error.message : String(error)
+      if (message !== this.storageFault) {
+        this.surroundings.listener.warn('the journal could not be written', { error: message })
+      }
+      this.storageFault = message
       throw error
     }
-  }
-
-  /** The batch could not be written: every lease is as it was, and its volunteer is told to send the update again. */
-  unsettle({ pending: queue }: Batch, error: unknown, now: number): void {
-    this.noteFault(error)
-    if (!(error instanceof StorageError)) throw error
-    for (const pending of queue) pending.failed(error, now)
-  }
-
-  private noteFault(error: unknown): void {
-    this.storageFault = error instanceof Error ? error.message : String(error)
-    this.surroundings.listener.warn('the journal could not be written', { error: this.storageFault })
   }
 
   private saveCheckpoint(run: Run): void {
@@ -483,4 +372,11 @@ export class Runs {
       })
     }
   }
+}
+
+/** The lease is as it was. Throws what is no fault of the storage. */
+function storageRefusal(error: unknown): Refusal {
+  if (!(error instanceof StorageError)) throw error
+  const code = error.fault === 'full' ? 'storage-full' : 'storage-failed'
+  return refuse(code, `${error.message}; the update was not taken, send it again`, STORAGE_RETRY_MS)
 }

@@ -156,10 +156,6 @@ export class Downpour implements Strategy {
     return buffer.take()
   }
 
-  versionsOf(updates: number): number {
-    return Math.floor((this.held + updates) / (this.buffer?.size ?? 1))
-  }
-
   lost(lease: string, volunteer: string): void {
     this.bound?.ended(lease, volunteer, false)
   }

@@ -43,11 +43,6 @@ export abstract class PassStrategy implements Strategy {
     return sum && this.moveOn(sum)
   }
 
-  /** A pass cannot end while one of its portions may still come. */
-  versionsOf(): number {
-    return 0
-  }
-
   lost(): void {}
 
   left(volunteer: string): void {

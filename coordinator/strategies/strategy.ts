@@ -105,8 +105,6 @@ export interface Strategy {
   left(volunteer: string): void
   /** Versions behind the newest that an update may be; more is refused as stale. */
   readonly maxStaleness: number
-  /** Versions that so many accepted updates, not yet folded in, will bring: what follows them is that much staler. */
-  versionsOf(updates: number): number
   /** Everything folded so far is applied: a checkpoint may be taken here. */
   readonly quiescent: boolean
   /** Why nothing is left to do before the planned passes are over (it converged); null while there is. */

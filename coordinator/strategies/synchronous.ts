@@ -64,11 +64,6 @@ export class Synchronous implements Strategy {
     return { parts: inOrder.map(({ payload, examples }) => ({ payload, weight: examples / size })) }
   }
 
-  /** A batch cannot end while one of its portions may still come. */
-  versionsOf(): number {
-    return 0
-  }
-
   lost(): void {}
 
   left(): void {}

@@ -13,6 +13,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import type { Journal } from '../../coordinator/journal/journal.ts'
 import { openSqliteJournal } from '../../coordinator/journal/sqlite-journal.ts'
 import { startServer } from '../../coordinator/server.ts'
 import { parseRunSpec } from '../../shared/run-spec.ts'
@@ -56,7 +57,7 @@ async function grid(volunteers: number): Promise<number> {
     journal: { ...bound(journal), close: () => {} },
   })
   const run = 'grid'
-  await new Promise((created) => server.runs.create(run, spec, Date.now(), created))
+  server.runs.create(run, spec, Date.now())
   const headless = fileURLToPath(new URL('../../client/volunteer/headless.ts', import.meta.url))
   const children = Array.from({ length: volunteers }, () =>
     spawn(process.execPath, ['--import', 'tsx', headless, server.url, '--backend', 'wasm'], { stdio: 'ignore' }),
@@ -88,7 +89,7 @@ async function grid(volunteers: number): Promise<number> {
 }
 
 /** The journal's methods without its class, so that one of them can be replaced. */
-function bound(journal: ReturnType<typeof openSqliteJournal>): ReturnType<typeof openSqliteJournal> {
+function bound(journal: Journal): Journal {
   return {
     append: journal.append.bind(journal),
     read: journal.read.bind(journal),

@@ -93,7 +93,7 @@ describe('leases', () => {
     const before = bystander.coordinator.runs.get(bystander.runs.f32)!.detail(0)
     const replies = await Promise.all([1, 2, 3].map(() => bad.send(lease, start)))
     expect(replies.filter(({ ok }) => ok).length).toBe(1)
-    for (const reply of replies.filter(({ ok }) => !ok)) expectRefusal(reply, 'busy', lease.id)
+    for (const reply of replies.filter(({ ok }) => !ok)) expectRefusal(reply, 'lease-settled', lease.id)
     await bystander.harmless(async () => {
       expectRefusal(await bad.send(lease, start), 'lease-settled', 'settles at most once')
       expectRefusal(await bad.ask('giveBack', { lease: lease.id }), 'lease-settled')
@@ -115,7 +115,7 @@ describe('leases', () => {
     expect(replies.map(({ ok }) => ok).sort()).toEqual([false, true])
     expectRefusal(
       replies.find(({ ok }) => !ok),
-      'busy',
+      'lease-settled',
     )
     expectRefusal(await bystander.harmless(() => bad.ask('finish', { lease: lease.id })), 'transfer-unknown')
   })

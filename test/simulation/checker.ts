@@ -188,16 +188,12 @@ export class Checker {
 
   /** Overdue leases were just taken back. */
   ticked(runs: Runs, now: number): void {
-    for (const { id, leases, settling } of runs.list().map((run) => ({ id: run.id, ...run.inspect() }))) {
+    for (const { id, leases } of runs.list().map((run) => ({ id: run.id, ...run.inspect() }))) {
       for (const lease of leases) {
         must('L5', lease.deadline - now < LEASE_MAX_MS, `${lease.id} is out until ${lease.deadline}`)
-        must('L5', lease.deadline > now - TICK_MS || settling.has(lease.id), `${lease.id} of ${id} is overdue`)
+        must('L5', lease.deadline > now - TICK_MS, `${lease.id} of ${id} is overdue`)
       }
     }
-  }
-
-  committed(runs: Runs): void {
-    for (const run of runs.list()) must('J3', run.inspect().settling.size === 0, `${run.id} is still settling`)
   }
 
   // ---- after every step -----------------------------------------------------------------------------------------
@@ -306,7 +302,7 @@ export class Checker {
   /** Everything that an update to `lease` may not change when it is refused. */
   fingerprint(runs: Runs, lease: string, volunteer: string, disk: Disk): string {
     const held = runs.list().map((run) => {
-      const { leases, settling } = run.inspect()
+      const { leases } = run.inspect()
       const others = leases.filter(({ id, volunteer: owner }) => id !== lease || owner !== volunteer)
       const own = leases.find(({ id, volunteer: owner }) => id === lease && owner === volunteer)
       const { epochs, counts, parameters, stage } = run.history
@@ -317,8 +313,7 @@ export class Checker {
         const all = [...free, ...ownStretches.filter((stretch) => stretch.epoch === epoch)]
         return [epoch, all.reduce((sum, { from, to }) => sum + to - from, 0), done]
       })
-      const waiting = [...settling].filter((id) => id !== lease)
-      return [run.id, others, waiting, epochs.current, open, counts, parameters.version, [...parameters.snapshot()]]
+      return [run.id, others, epochs.current, open, counts, parameters.version, [...parameters.snapshot()]]
     })
     return JSON.stringify([disk.length, held])
   }

@@ -1,8 +1,8 @@
 /**
- * The journal of a simulated coordinator: one in memory that outlives it, that takes its time to write, that can be
- * full for a while, and at which the coordinator can be killed just before or just after a write.
+ * The journal of a simulated coordinator: one in memory that outlives it, that can be full for a while, and at which
+ * the coordinator can be killed just before or just after a write.
  */
-import type { BackgroundJournal, Checkpoint, Entry, NewEntry } from '../../coordinator/journal/journal.ts'
+import type { Checkpoint, Entry, Journal, NewEntry } from '../../coordinator/journal/journal.ts'
 import { StorageError } from '../../coordinator/journal/journal.ts'
 import { MemoryJournal } from '../../coordinator/journal/memory-journal.ts'
 
@@ -11,14 +11,7 @@ export class Killed extends Error {}
 
 export type KillAt = 'before-append' | 'after-append' | 'before-checkpoint' | 'after-checkpoint'
 
-/** An append that was asked for and is not told of yet. */
-interface Asked {
-  readonly entries: readonly NewEntry[]
-  readonly done: (first: number) => void
-  readonly failed: (error: StorageError) => void
-}
-
-export class Disk implements BackgroundJournal {
+export class Disk implements Journal {
   readonly memory = new MemoryJournal()
   full = false
   /** The coordinator dies at the next such moment. */
@@ -26,56 +19,13 @@ export class Disk implements BackgroundJournal {
   /** Entries on disk. */
   length = 0
   refusedWrites = 0
-  private asked: Asked[] = []
   private readonly onAppended: (entries: Entry[]) => void
-  private readonly later: (act: () => void) => void
 
-  /** `later` calls when the disk got so far. */
-  constructor(onAppended: (entries: Entry[]) => void, later: (act: () => void) => void) {
+  constructor(onAppended: (entries: Entry[]) => void) {
     this.onAppended = onAppended
-    this.later = later
-  }
-
-  /** Appends are under way. */
-  get busy(): boolean {
-    return this.asked.length > 0
-  }
-
-  appendSoon(entries: readonly NewEntry[], done: (first: number) => void, failed: (error: StorageError) => void): void {
-    const asked = { entries, done, failed }
-    this.asked.push(asked)
-    this.later(() => {
-      while (this.asked.includes(asked)) this.deliver()
-    })
-  }
-
-  /** The oldest append under way comes to its end. */
-  private deliver(): void {
-    const { entries, done, failed } = this.asked.shift()!
-    let first: number
-    try {
-      first = this.write(entries)
-    } catch (error) {
-      if (!(error instanceof StorageError)) throw error
-      return failed(error)
-    }
-    done(first)
-  }
-
-  /** The coordinator is dead: of what was under way the first few got to the disk, and nobody was told. */
-  abandon(written: (underWay: number) => number): void {
-    const { asked } = this
-    this.asked = []
-    this.killAt = null
-    for (const { entries } of asked.slice(0, written(asked.length))) if (!this.full) this.write(entries)
   }
 
   append(entries: readonly NewEntry[]): number {
-    while (this.asked.length > 0) this.deliver()
-    return this.write(entries)
-  }
-
-  private write(entries: readonly NewEntry[]): number {
     this.die('before-append')
     this.refuseIfFull()
     const first = this.memory.append(entries)

@@ -1,6 +1,6 @@
 /**
- * The shell around the core, as gateway and server are it: sessions, parked lease requests, the commit soon after a
- * submission, the tick once a second; and, unlike them, killed at any instant and started anew.
+ * The shell around the core, as gateway and server are it: sessions, parked lease requests, updates that wait for
+ * their turn, the tick once a second; and, unlike them, killed at any instant and started anew.
  */
 import { createHash } from 'node:crypto'
 import { type Entry, StorageError } from '../../coordinator/journal/journal.ts'
@@ -27,9 +27,9 @@ import type { Model, Outcome } from './honest.ts'
 
 const TICK_MS = 1_000
 const PARK_MS = 8_000
-/** From a submission to its commit (several gather in one transaction) and from there to the disk, at most. */
-const COMMIT_MS = 30
-/** And on a disk that is slow just then. */
+/** An update waits so long for its turn, at most. */
+const TURN_MS = 30
+/** And where the coordinator's thread is held up just then. */
 const SLOW_MS = 4_000
 const SLOW = 0.06
 const RESTART_MS = [100, 5_000] as const
@@ -37,7 +37,6 @@ const RESTART_MS = [100, 5_000] as const
 export interface Figures {
   steps: number
   crashes: number
-  commits: number
   accepted: number
   evaluated: number
   refused: Record<string, number>
@@ -65,7 +64,8 @@ export class Shell {
   >()
   private boots = 0
   private tokens = 0
-  private committing = false
+  /** When the last update that waits has its turn: they are taken in order. */
+  private turnAt = 0
   private called = false
 
   constructor(agenda: Agenda, checker: Checker, draws: Draws, figures: Figures, note: (line: string) => void) {
@@ -81,8 +81,7 @@ export class Shell {
       }
       checker.appended(entries)
     }
-    const later = (act: () => void) => agenda.after(draws.between(0, draws.chance(SLOW) ? SLOW_MS : COMMIT_MS), act)
-    this.disk = new Disk(appended, later)
+    this.disk = new Disk(appended)
   }
 
   // ---- the process ----------------------------------------------------------------------------------------------
@@ -95,7 +94,6 @@ export class Shell {
       blob: (bytes) => ({ hash: createHash('sha256').update(bytes).digest('hex'), bytes }),
       boot: `b${boot}`,
       listener: {
-        queued: () => {},
         work: () => {
           this.called = true
         },
@@ -127,9 +125,8 @@ export class Shell {
     this.note(`coordinator killed: ${why}`)
     this.figures.crashes++
     this.runs = null
-    this.disk.abandon((underWay) => this.draws.whole(0, underWay))
+    this.disk.killAt = null
     this.called = false
-    this.committing = false
     this.parked.clear()
     const sessions = [...this.sessions.values()]
     this.sessions.clear()
@@ -145,7 +142,6 @@ export class Shell {
   stop(): void {
     const { runs } = this
     if (runs === null) return
-    while (runs.pending && !this.disk.full) runs.commit(this.agenda.now)
     runs.close()
     this.killed('orderly stop')
   }
@@ -164,7 +160,7 @@ export class Shell {
     }
   }
 
-  /** After every step: work may have appeared, and what was submitted is written soon. */
+  /** After every step: work may have appeared. */
   settle(): void {
     const { runs } = this
     if (runs === null) return
@@ -177,24 +173,6 @@ export class Shell {
         answer(this.leased(volunteer, reply))
       }
     }
-    if (runs.pending && !this.committing) {
-      this.committing = true
-      this.agenda.after(this.draws.between(0, this.draws.chance(SLOW) ? SLOW_MS : COMMIT_MS), () => {
-        if (this.runs !== runs) return
-        this.committing = false
-        this.figures.commits++
-        this.commit(runs)
-      })
-    }
-  }
-
-  private commit(runs: Runs): void {
-    const batch = runs.gather()
-    const done = (first: number) => {
-      runs.settle(batch, first, this.agenda.now)
-      if (!runs.pending && !this.disk.busy) this.checker.committed(runs)
-    }
-    this.disk.appendSoon(batch.entries, done, (error) => runs.unsettle(batch, error, this.agenda.now))
   }
 
   // ---- connections ----------------------------------------------------------------------------------------------
@@ -307,20 +285,32 @@ export class Shell {
     const malformed = this.malformed(update)
     if (malformed !== null) return answer(malformed)
     const runs = this.runs!
-    const before = this.checker.fingerprint(runs, update.lease, volunteer, this.disk)
-    runs.submit(volunteer, update, payload, this.agenda.now, (verdict) => {
-      const said = verdict.ok
-        ? `${verdict.verdict}${'version' in verdict ? ` at version ${verdict.version}` : ''}`
-        : verdict.code
-      this.note(`${volunteer} updates ${update.lease} (version ${update.version}): ${said}`)
-      const run = runs.get(update.lease.split('.')[0])
-      if (run !== undefined) this.checker.answered(run, update, verdict, volunteer)
-      if (verdict.ok && 'lease' in verdict && verdict.lease !== undefined)
-        this.leased(volunteer, { ok: true, lease: verdict.lease })
-      if (!verdict.ok)
-        this.refused(runs, volunteer, update, verdict, verdict.code.startsWith('storage') ? null : before)
-      answer(verdict)
+    const { now } = this.agenda
+    this.turnAt = Math.max(this.turnAt, now + this.draws.between(0, this.draws.chance(SLOW) ? SLOW_MS : TURN_MS))
+    this.agenda.after(this.turnAt - now, () => {
+      if (this.runs === runs) this.take(runs, volunteer, update, payload, answer)
     })
+  }
+
+  private take(
+    runs: Runs,
+    volunteer: string,
+    update: UpdateRequest,
+    payload: Uint8Array,
+    answer: (verdict: Verdict | Refusal) => void,
+  ): void {
+    const before = this.checker.fingerprint(runs, update.lease, volunteer, this.disk)
+    const verdict = runs.submit(volunteer, update, payload, this.agenda.now)
+    const said = verdict.ok
+      ? `${verdict.verdict}${'version' in verdict ? ` at version ${verdict.version}` : ''}`
+      : verdict.code
+    this.note(`${volunteer} updates ${update.lease} (version ${update.version}): ${said}`)
+    const run = runs.get(update.lease.split('.')[0])
+    if (run !== undefined) this.checker.answered(run, update, verdict, volunteer)
+    if (verdict.ok && 'lease' in verdict && verdict.lease !== undefined)
+      this.leased(volunteer, { ok: true, lease: verdict.lease })
+    if (!verdict.ok) this.refused(runs, volunteer, update, verdict, verdict.code.startsWith('storage') ? null : before)
+    answer(verdict)
   }
 
   private refused(
@@ -331,7 +321,9 @@ export class Shell {
     before: string | null,
   ): void {
     this.figures.refused[code] = (this.figures.refused[code] ?? 0) + 1
-    if (before === null) return
+    // What the coordinator itself computed may show that the run has diverged: that is journalled at once.
+    const diverged = runs.get(lease.split('.')[0])?.failure != null
+    if (before === null || diverged) return
     this.checker.unchanged(before, this.checker.fingerprint(runs, lease, volunteer, this.disk), code)
   }
 

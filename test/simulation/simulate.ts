@@ -21,7 +21,6 @@ const count = values.seed === undefined ? Number(values.seeds) : 1
 const total: Figures = {
   steps: 0,
   crashes: 0,
-  commits: 0,
   accepted: 0,
   evaluated: 0,
   refused: {},

@@ -12,7 +12,7 @@ import { Killed } from './disk.ts'
 import { Draws } from './draws.ts'
 import { type Misfortune, type Scenario, scenario } from './scenario.ts'
 import { type Figures, Shell } from './shell.ts'
-import { must, Violation } from './violation.ts'
+import { Violation } from './violation.ts'
 import { Volunteer } from './volunteer.ts'
 
 /** In the calm a run gets on: an update is accepted, or its evaluation ends, within so long. */
@@ -56,7 +56,6 @@ class Simulation {
   private readonly figures: Figures = {
     steps: 0,
     crashes: 0,
-    commits: 0,
     accepted: 0,
     evaluated: 0,
     refused: {},
@@ -151,14 +150,9 @@ class Simulation {
     const id = `r${place}`
     if (runs === null || this.agenda.now < EPOCH_MS) return this.agenda.after(500, () => this.create(place))
     if (runs.get(id) !== undefined) return
-    let answered = false
-    runs.create(id, this.story.specs[place].spec, this.agenda.now, (outcome) => {
-      answered = !(outcome instanceof StorageError)
-    })
-    // The disk was full, or the coordinator killed before it could answer: the operator looks, and tries again.
-    this.agenda.after(ANSWER_MS, () => {
-      if (!answered) this.create(place)
-    })
+    // Where the disk is full, or the coordinator killed before it can answer, the operator looks, and tries again.
+    this.agenda.after(ANSWER_MS, () => this.create(place))
+    this.mayFail(() => runs.create(id, this.story.specs[place].spec, this.agenda.now))
   }
 
   private strike(what: Misfortune, lastsMs: number, note: (line: string) => void): void {
@@ -209,12 +203,19 @@ class Simulation {
   private move(id: string, state: RunState): void {
     const run = this.shell.runs?.get(id)
     if (run === undefined || run.state === 'draft') return
-    let answers = 0
-    this.shell.runs!.move(run, state, null, this.agenda.now, (outcome) => {
-      must('operator', ++answers === 1, `the operator is answered ${answers} times`)
-      // Where it cannot be now, or there was no room to write it, the operator sees that it did not come to be.
-      if (typeof outcome !== 'string' && !(outcome instanceof StorageError)) this.checker.moved(outcome)
-    })
+    // Where it cannot be now, or there was no room to write it, the operator sees that it did not come to be.
+    const outcome = this.mayFail(() => this.shell.runs!.move(run, state, null, this.agenda.now))
+    if (outcome !== null && typeof outcome !== 'string') this.checker.moved(outcome)
+  }
+
+  /** null where there was no room to write it. */
+  private mayFail<T>(act: () => T): T | null {
+    try {
+      return act()
+    } catch (error) {
+      if (!(error instanceof StorageError)) throw error
+      return null
+    }
   }
 
   private resume(): void {

@@ -2,18 +2,25 @@
  * A process that appends to a journal as fast as it can, to be killed at any instant. It prints the last sequence number
  * of every group after `append` has returned, so what its reader has seen was acknowledged.
  *
- *     node --import tsx test/support/journal-appender.ts FILE SEED
+ *     node --import tsx test/support/journal-appender.ts FILE SEED [thread]
  */
 import { writeSync } from 'node:fs'
 import { openSqliteJournal } from '../../coordinator/journal/sqlite-journal.ts'
+import { openThreadJournal } from '../../coordinator/journal/thread-journal.ts'
 import { Random, Stream } from '../../shared/random.ts'
 import { appended } from './journal-entries.ts'
 
-const [path, seed] = process.argv.slice(2)
-const journal = openSqliteJournal(path)
+const [path, seed, thread] = process.argv.slice(2)
+const raise = (error: Error) => {
+  throw error
+}
+const journal =
+  thread === undefined ? openSqliteJournal(path) : await openThreadJournal(path, { onFault: raise, onBroken: raise })
 const random = new Random(Number(seed), Stream.sample)
 let next = [...journal.read('run', 0)].length + 1
 for (let group = 0; ; group++) {
+  // The thread's answers are taken here, and what gathered meanwhile is moved.
+  if (thread !== undefined && group % 3 === 0) await new Promise((resolve) => setImmediate(resolve))
   const size = 1 + (random.u32(group) % 8)
   const first = journal.append(Array.from({ length: size }, (_, i) => appended(next + i)))
   if (first !== next) throw new Error(`invariant: expected ${next} as the group's first number, got ${first}`)

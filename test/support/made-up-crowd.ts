@@ -106,7 +106,7 @@ export class MadeUpCrowd {
     if (lease === undefined) return false
     const { strategy, parameters, epochs } = this.history
     const { work, binding } = lease
-    if (parameters.version + strategy.versionsOf(0) - binding!.version > strategy.maxStaleness) {
+    if (parameters.version - binding!.version > strategy.maxStaleness) {
       this.lose(lease, 'stale')
       return true
     }

@@ -402,12 +402,18 @@ describe('the journal in SQLite, killed with SIGKILL', () => {
     await Promise.all([killAgainAndAgain(1), killAgainAndAgain(2)])
   })
 
+  test('… and so it is where a thread moves what gathers in the tail', SLOW_DISK, async () => {
+    await Promise.all([killAgainAndAgain(3, 'thread'), killAgainAndAgain(4, 'thread')])
+  })
+
   /** Five lives of one journal. */
-  async function killAgainAndAgain(seed: number): Promise<void> {
+  async function killAgainAndAgain(seed: number, ...how: string[]): Promise<void> {
     const path = newPath()
     const random = new Random(seed, Stream.sample)
     for (let kill = 0; kill < 5; kill++) {
-      const acknowledged = await appendUntilKilled(path, kill, 1 + (random.u32(kill) % 25))
+      // Without waiting for a disk there are some hundred groups between two moves.
+      const groups = 1 + (random.u32(kill) % (how.length > 0 ? 400 : 25))
+      const acknowledged = await appendUntilKilled(path, kill, groups, how)
       const journal = openAt(path)
       let count = 0
       for (const { seq, pruned, ...read } of journal.read('run', 0)) {
@@ -430,10 +436,9 @@ describe('the journal in SQLite, killed with SIGKILL', () => {
   }
 
   /** The last sequence number that the appender had acknowledged when it died, some groups after it was told to. */
-  async function appendUntilKilled(path: string, seed: number, groups: number): Promise<number> {
-    const child = spawn(process.execPath, ['--import', 'tsx', 'test/support/journal-appender.ts', path, String(seed)], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    })
+  async function appendUntilKilled(path: string, seed: number, groups: number, how: string[]): Promise<number> {
+    const args = ['--import', 'tsx', 'test/support/journal-appender.ts', path, String(seed), ...how]
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
     const ended = new Promise<NodeJS.Signals | null>((resolve) => child.once('exit', (_, signal) => resolve(signal)))
     let last = 0
     let lines = 0

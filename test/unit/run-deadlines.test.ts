@@ -52,10 +52,9 @@ function desk() {
     openDataset: emptyDataset,
     blob: (bytes) => ({ hash: '0'.repeat(64), bytes }),
     boot: 'b',
-    listener: { queued() {}, work() {}, event() {}, warn: (message) => expect.fail(message) },
+    listener: { work() {}, event() {}, warn: (message) => expect.fail(message) },
   })
   runs.create('r0', parsed.spec, NOW)
-  runs.commit(NOW)
   let now = NOW
   const start = (volunteer: string, lease: Lease) => {
     const start = runs.start(volunteer, lease.id, now)
@@ -89,11 +88,7 @@ function desk() {
         this.passes(Math.min(20_000, leftMs))
         runs.uploading(one.id, now)
       }
-      let verdict: unknown = null
-      runs.submit(volunteer, update, new Uint8Array(new Float32Array(15).fill(0.1).buffer), now, (answer) => {
-        verdict = answer
-      })
-      runs.commit(now)
+      const verdict = runs.submit(volunteer, update, new Uint8Array(new Float32Array(15).fill(0.1).buffer), now)
       expect(verdict).toMatchObject({ ok: true, verdict: 'accepted' })
     },
   }

@@ -1,144 +1,18 @@
-/** The core as the shell drives it: runs on a journal in memory, a clock in the hand. */
+/** Leases and updates as the core grants and takes them, on a journal in memory. */
 import { describe, expect, it } from 'vitest'
-import { MemoryJournal } from '../../coordinator/journal/memory-journal.ts'
-import { Runs } from '../../coordinator/run/runs.ts'
-import { codecs, payloadSize } from '../../shared/codec.ts'
-import type { Lease, Refusal, Start, UpdateRequest, Verdict } from '../../shared/protocol.ts'
-import { parseRunSpec, type RunSpec } from '../../shared/run-spec.ts'
-import { emptyDataset } from '../simulation/examples.ts'
-
-const NOW = Date.UTC(2026, 0, 1)
-
-function specOf(overrides: object = {}): RunSpec {
-  const parsed = parseRunSpec({
-    dataset: { name: 'mnist', train: 40, test: 10 },
-    model: { template: 'softmax' },
-    strategy: { name: 'downpour', batchSize: 4, pushEvery: 1 },
-    codec: { up: 'f32' },
-    evaluateEveryEpochs: 0,
-    stop: { epochs: 1 },
-    journal: 'everything',
-    ...overrides,
-  })
-  if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems))
-  return parsed.spec
-}
+import type { Lease, UpdateRequest } from '../../shared/protocol.ts'
+import { codeOf, type Desk, desk, specOf, stateOf } from '../support/desk.ts'
 
 const synchronous = { strategy: { name: 'synchronous', batchSize: 8, portionSize: 4 } }
 
-/** A coordinator of its own, or one that came back on `journal`. */
-class Desk {
-  readonly journal: MemoryJournal
-  readonly runs: Runs
-  readonly warnings: string[] = []
-  now: number
-
-  constructor(journal = new MemoryJournal(), now = NOW) {
-    this.journal = journal
-    this.now = now
-    this.runs = new Runs({
-      journal,
-      openDataset: emptyDataset,
-      blob: (bytes) => ({ hash: '0'.repeat(64), bytes }),
-      boot: `b${now}`,
-      listener: { queued() {}, work() {}, event() {}, warn: (message) => this.warnings.push(message) },
-    })
-    this.runs.recover(now)
-  }
-
-  /** kill -9 and a new start, `ms` later. */
-  again(ms = 1_000): Desk {
-    return new Desk(this.journal.reopen(), this.now + ms)
-  }
-
-  hello(volunteer: string, { trusted = false, run }: { trusted?: boolean; run?: string } = {}): void {
-    expect(this.runs.hello({ volunteer, backend: 'wasm', device: '', trusted }, run, this.now)).toBeNull()
-  }
-
-  passes(ms: number): void {
-    this.now += ms
-  }
-
-  ask(volunteer: string): Lease | string {
-    const reply = this.runs.lease(volunteer, this.now)
-    return 'lease' in reply ? reply.lease : 'code' in reply ? reply.code : reply.reason
-  }
-
-  lease(volunteer: string): Lease {
-    const lease = this.ask(volunteer)
-    if (typeof lease === 'string') throw new Error(`${volunteer} got no lease: ${lease}`)
-    return lease
-  }
-
-  start(volunteer: string, lease: Lease): Start {
-    const start = this.runs.start(volunteer, lease.id, this.now)
-    if ('ok' in start) throw new Error(start.message)
-    return start
-  }
-
-  /** What the coordinator says at once, or with the commit, when there is one. */
-  submit(volunteer: string, lease: Lease, version: number, lies: Partial<UpdateRequest> = {}, value = 0.1): Said {
-    const examples = lease.segments.reduce((sum, { from, to }) => sum + to - from, 0)
-    const gradient = lease.kind === 'gradient'
-    const size = gradient ? payloadSize(codecs[lease.codec], 15) : 0
-    const counts = gradient
-      ? { minibatches: Math.ceil(examples / lease.batchSize), correct: 0 }
-      : { minibatches: 0, correct: 5 }
-    const update = { lease: lease.id, version, ...counts, examples, lossSum: examples, computeMs: 100, size, ...lies }
-    const said: Said = { verdict: null }
-    const payload = new Uint8Array(new Float32Array(size / 4).fill(value).buffer)
-    this.runs.submit(volunteer, update, payload, this.now, (verdict) => {
-      said.verdict = verdict
-    })
-    return said
-  }
-
-  /** A whole lease, from asking to the answer. */
-  work(volunteer: string, lies: Partial<UpdateRequest> = {}): string {
-    const lease = this.lease(volunteer)
-    const { version } = this.start(volunteer, lease)
-    this.now += 100
-    const said = this.submit(volunteer, lease, version, lies)
-    this.runs.commit(this.now)
-    return codeOf(said)
-  }
-
-  get journalled(): number {
-    return this.runs.list().reduce((sum, { id }) => sum + [...this.journal.read(id, 0)].length, 0)
-  }
-}
-
-interface Said {
-  verdict: Verdict | Refusal | null
-}
-
-function codeOf({ verdict }: Said): string {
-  if (verdict === null) return 'nothing yet'
-  return verdict.ok ? verdict.verdict : verdict.code
-}
-
-function desk(overrides: object = {}): Desk {
-  const at = new Desk()
-  at.runs.create('r0', specOf(overrides), at.now)
-  at.runs.commit(at.now)
-  return at
-}
-
-const stateOf = (at: Desk, run = 'r0') => {
-  const { counts, epochs, series, parameters } = at.runs.get(run)!.history
-  return JSON.stringify([counts, epochs, series, parameters.version, [...parameters.snapshot()]])
-}
-
 describe('journal', () => {
-  it('[J1] acknowledges an update after it is in the journal, with the commit', () => {
+  it('[J1] acknowledges an update that is in the journal', () => {
     const at = desk()
     at.hello('ann')
     const lease = at.lease('ann')
-    const said = at.submit('ann', lease, at.start('ann', lease).version)
+    const { version } = at.start('ann', lease)
     const before = at.journalled
-    expect(codeOf(said)).toBe('nothing yet')
-    at.runs.commit(at.now)
-    expect(codeOf(said)).toBe('accepted')
+    expect(codeOf(at.submit('ann', lease, version))).toBe('accepted')
     expect(at.journalled).toBe(before + 1)
   })
 
@@ -149,13 +23,9 @@ describe('journal', () => {
     const { version } = at.start('ann', lease)
     const before = stateOf(at)
     at.journal.failNext('full')
-    const first = at.submit('ann', lease, version)
-    at.runs.commit(at.now)
-    expect(first.verdict).toMatchObject({ ok: false, code: 'storage-full', next: 'retry' })
+    expect(at.submit('ann', lease, version)).toMatchObject({ ok: false, code: 'storage-full', next: 'retry' })
     expect(stateOf(at)).toBe(before)
-    const second = at.submit('ann', lease, version)
-    at.runs.commit(at.now)
-    expect(codeOf(second)).toBe('accepted')
+    expect(codeOf(at.submit('ann', lease, version))).toBe('accepted')
     expect(at.runs.get('r0')!.history.counts.updates).toBe(1)
   })
 
@@ -171,23 +41,14 @@ describe('journal', () => {
     expect(stateOf(at.again())).toBe(before)
   })
 
-  it('folds in what it journalled though an answer cannot be given', () => {
+  it('folds in what it journalled though nobody can be told', () => {
     const at = desk()
     at.hello('ann')
-    at.hello('bob')
-    const [a, b] = [at.lease('ann'), at.lease('bob')]
-    const update = (lease: Lease): UpdateRequest => {
-      const done = { minibatches: 1, examples: 4, lossSum: 4, correct: 0, computeMs: 1, size: 60 }
-      return { lease: lease.id, version: 0, ...done }
-    }
-    at.start('ann', a)
-    at.start('bob', b)
-    at.runs.submit('ann', update(a), new Uint8Array(60), at.now, () => {
-      throw new Error('the socket is gone')
-    })
-    at.runs.submit('bob', update(b), new Uint8Array(60), at.now, () => {})
-    expect(() => at.runs.commit(at.now)).toThrow('the socket is gone')
-    expect(at.runs.get('r0')!.history.counts.updates).toBe(2)
+    const lease = at.lease('ann')
+    const { version } = at.start('ann', lease)
+    at.deaf = true
+    expect(() => at.submit('ann', lease, version)).toThrow('the sockets are gone')
+    expect(at.runs.get('r0')!.history.counts.updates).toBe(1)
     expect(stateOf(at.again())).toBe(stateOf(at))
   })
 })
@@ -199,9 +60,7 @@ describe('leases', () => {
     const lease = at.lease('ann')
     const { version } = at.start('ann', lease)
     const said = [at.submit('ann', lease, version), at.submit('ann', lease, version)]
-    at.runs.commit(at.now)
-    said.push(at.submit('ann', lease, version))
-    expect(said.map(codeOf)).toEqual(['accepted', 'busy', 'lease-settled'])
+    expect(said.map(codeOf)).toEqual(['accepted', 'lease-settled'])
     expect(at.runs.get('r0')!.history.counts.examples).toBe(4)
   })
 
@@ -229,7 +88,6 @@ describe('leases', () => {
   it('[L6] a volunteer holds two leases, of all runs together', () => {
     const at = desk()
     at.runs.create('r1', specOf(), at.now)
-    at.runs.commit(at.now)
     at.hello('ann', { run: 'r0' })
     at.start('ann', at.lease('ann'))
     at.start('ann', at.lease('ann'))
@@ -270,7 +128,6 @@ describe('leases', () => {
     expect(at.runs.giveBack('eve', { lease: lease.id })).toMatchObject({ code: 'lease-foreign' })
     at.now += 2_000
     at.submit('ann', lease, version, { computeMs: 500 })
-    at.runs.commit(at.now)
     expect(at.runs.get('r0')!.roster.get('ann')).toMatchObject({ examplesPerSecond: 8, overheadMs: 1_500 })
   })
 })
@@ -301,11 +158,8 @@ describe('what is refused', () => {
     const started = at.start('ann', lease)
     const before = [stateOf(at).replace(/"free":\[[^\]]*\]/g, ''), at.journalled]
     expect(codeOf(at.submit('ann', lease, started.version, lie, value))).toBe(code)
-    expect(at.runs.pending).toBe(false)
     expect([stateOf(at).replace(/"free":\[[^\]]*\]/g, ''), at.journalled]).toEqual(before)
-    const said = at.submit('bob', bobs, version)
-    at.runs.commit(at.now)
-    expect(codeOf(said)).toBe('accepted')
+    expect(codeOf(at.submit('bob', bobs, version))).toBe('accepted')
   })
 
   it('[T1] a lease of another volunteer, and one that was not started', () => {
@@ -320,7 +174,7 @@ describe('what is refused', () => {
     expect(at.runs.start('eve', lease.id, at.now)).toMatchObject({ code: 'lease-foreign' })
   })
 
-  it('[S1] what is too old when it is sent, counting what waits for the journal before it', () => {
+  it('[S1] what is too old when it is taken, those before it being taken first', () => {
     const at = desk({ strategy: { name: 'downpour', batchSize: 4, pushEvery: 1, maxStaleness: 1 } })
     const crowd = ['ann', 'bob', 'cid', 'dan'].map((volunteer) => {
       at.hello(volunteer)
@@ -328,7 +182,6 @@ describe('what is refused', () => {
       return { volunteer, lease, version: at.start(volunteer, lease).version }
     })
     const said = crowd.map(({ volunteer, lease, version }) => at.submit(volunteer, lease, version))
-    at.runs.commit(at.now)
     expect(said.map(codeOf)).toEqual(['accepted', 'accepted', 'stale', 'stale'])
     expect(at.runs.get('r0')!.history.counts.stalenessSum).toBe(1)
   })
@@ -372,124 +225,5 @@ describe('warm start', () => {
     at.runs.expire(at.now)
     expect(at.work('ann')).toBe('accepted')
     expect(at.ask('bad')).toBe('warm start: 1 volunteer trains first')
-  })
-})
-
-describe('evaluation', () => {
-  /** A run whose training is complete, its last version waiting to be tested. */
-  function trained(overrides: object = {}): Desk {
-    const at = desk({ dataset: { name: 'mnist', train: 4, test: 4000 }, ...overrides })
-    at.hello('ann')
-    at.hello('own', { trusted: true })
-    expect(at.work('ann')).toBe('accepted')
-    expect(at.runs.get('r0')).toMatchObject({ trained: true, settled: false, state: 'running' })
-    return at
-  }
-
-  const correct = { correct: 5 }
-
-  it('[P4] goes to trusted volunteers only, in parts, and ends the run', () => {
-    const at = trained()
-    expect(at.ask('ann')).toBe('training is complete; the model is being tested')
-    expect(at.work('own', correct)).toBe('accepted')
-    expect(at.work('own', correct)).toBe('accepted')
-    const run = at.runs.get('r0')!
-    expect(run).toMatchObject({ state: 'finished', settled: true })
-    expect(run.history.series.test).toMatchObject([{ version: 1, loss: 1, accuracy: 10 / 4000 }])
-  })
-
-  it('counts each part once, though the disk was full when it came', () => {
-    const at = trained()
-    const parts = [at.lease('own'), at.lease('own')]
-    for (const part of parts) at.start('own', part)
-    at.journal.failNext('full')
-    for (const part of parts) at.submit('own', part, 1, correct)
-    at.runs.commit(at.now)
-    const run = at.runs.get('r0')!
-    expect(run).toMatchObject({ state: 'running', settled: false })
-    for (const part of parts) at.submit('own', part, 1, correct)
-    at.runs.commit(at.now)
-    expect(run.history.series.test).toMatchObject([{ version: 1, loss: 1, accuracy: 10 / 4000 }])
-    expect(run).toMatchObject({ state: 'finished', settled: true })
-  })
-
-  it('is not over before it is in the journal', () => {
-    const at = trained()
-    const parts = [at.lease('own'), at.lease('own')]
-    for (const part of parts) {
-      at.start('own', part)
-      at.submit('own', part, 1, correct)
-    }
-    expect(at.runs.get('r0')).toMatchObject({ settled: false })
-    const back = at.again()
-    back.hello('own', { trusted: true })
-    expect(back.work('own', correct)).toBe('accepted')
-    expect(back.work('own', correct)).toBe('accepted')
-    expect(back.runs.get('r0')).toMatchObject({ settled: true })
-  })
-
-  it('ends a run that was paused meanwhile, as soon as it is resumed', () => {
-    const at = trained()
-    const run = at.runs.get('r0')!
-    at.runs.move(run, 'paused', null, at.now)
-    at.runs.commit(at.now)
-    at.work('own', correct)
-    at.work('own', correct)
-    expect(run.state).toBe('paused')
-    at.runs.move(run, 'running', null, at.now)
-    at.runs.commit(at.now)
-    expect(run.state).toBe('finished')
-    expect(at.again().runs.get('r0')!.state).toBe('finished')
-  })
-
-  it('a state that was asked for before the run finished, and journalled after, does not undo that', () => {
-    const at = trained()
-    at.work('own', correct)
-    at.work('own', correct)
-    const { history } = at.runs.get('r0')!
-    const data = { state: 'paused', reason: null }
-    history.fold({ seq: 99, run: 'r0', at: at.now, kind: 'state', data, payload: null, pruned: false })
-    expect(history.state).toBe('finished')
-  })
-
-  const tested = { dataset: { name: 'mnist', train: 40, test: 4000 }, evaluateEveryEpochs: 0.1 }
-
-  it('[V4] keeps the version under test, however far training gets on', () => {
-    const at = desk(tested)
-    at.hello('ann')
-    at.hello('own', { trusted: true })
-    at.work('ann')
-    const part = at.lease('own')
-    for (let i = 0; i < 5; i++) at.work('ann')
-    expect(at.start('own', part).version).toBe(1)
-    expect(at.runs.get('r0')!.history.versions.bytes(1)).not.toBeNull()
-  })
-
-  it('begins anew with the newest version when memory for the one under test was wanting', () => {
-    const at = desk(tested)
-    at.hello('ann')
-    at.hello('own', { trusted: true })
-    at.work('ann')
-    const [first, second] = [at.lease('own'), at.lease('own')]
-    expect(at.start('own', first).version).toBe(1)
-    at.work('ann')
-    // As when too many versions are held: the oldest go.
-    const { versions } = at.runs.get('r0')!.history
-    while (versions.bytes(1) !== null) versions.release(1)
-    expect(at.runs.start('own', second.id, at.now)).toMatchObject({ code: 'version-gone', next: 'new-lease' })
-    expect(codeOf(at.submit('own', first, 1))).toBe('lease-settled')
-    expect([at.work('own', correct), at.work('own', correct)]).toEqual(['accepted', 'accepted'])
-    expect(at.runs.get('r0')!.history.series.test).toMatchObject([{ version: 2, accuracy: 10 / 4000 }])
-  })
-
-  it('gives a lost part to whoever asks next', () => {
-    const at = trained()
-    const lost = at.lease('own')
-    at.start('own', lost)
-    at.now += 3_600_000
-    at.runs.expire(at.now)
-    at.hello('own', { trusted: true })
-    expect([at.work('own', correct), at.work('own', correct)]).toEqual(['accepted', 'accepted'])
-    expect(at.runs.get('r0')!.state).toBe('finished')
   })
 })

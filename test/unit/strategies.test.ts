@@ -135,10 +135,6 @@ describe('Downpour', () => {
     expect(strategy.fold({ ...settledOf('a', 'ann'), payload })).toEqual({ parts: [{ payload, weight: 1 }] })
     expect(strategy.quiescent).toBe(true)
   })
-
-  it('[S1] counts what waits for the journal as versions to come', () => {
-    expect(open().versionsOf(3)).toBe(3)
-  })
 })
 
 describe('Synchronous', () => {
@@ -200,10 +196,6 @@ describe('Synchronous', () => {
       .reverse()
       .map((portion) => strategy.fold(settledOf('x', 'ann', [portion])))
     expect(applied.at(-1)?.parts.map(({ weight }) => weight)).toEqual([0.4, 0.4, 0.2])
-  })
-
-  it('[S1] cannot be overtaken by what waits for the journal', () => {
-    expect(new Synchronous(spec, 10).versionsOf()).toBe(0)
   })
 
   function runSpec(overrides: object): RunSpec {

@@ -350,6 +350,20 @@ describe('a volunteer whose connection is lost', () => {
     expect(new Set(settled).size).toBe(settled.length)
   })
 
+  test('[J6] does not take parameters of before for the same version: a loss of power may have made it another', async () => {
+    coordinator.intervene = (event, _request, count) => {
+      if (event !== 'update' || count > 1) return undefined
+      coordinator.putVersion('r', 0, encodeVector(codecs.f32, parametersOf(5)))
+      return 'cut-after'
+    }
+    coordinator.grant(lease('l1'), lease('l2'))
+    volunteer()
+    await updated(2)
+    const sent = coordinator.updates.map(({ bytes }) => decodeVector(codecs.f32, bytes, model.layout.size))
+    expect(sent[0]).toEqual((await expected(lease('l1'), parametersOf(0), 0)).gradient)
+    expect(sent[1]).toEqual((await expected(lease('l2'), parametersOf(5), 0)).gradient)
+  })
+
   test('counts an update whose acknowledgement never came', async () => {
     coordinator.intervene = (event, _request, count) => (event === 'update' && count === 1 ? 'cut-after' : undefined)
     coordinator.grant(lease('l1'), lease('l2'))

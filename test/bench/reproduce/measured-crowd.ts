@@ -7,10 +7,9 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { isDeepStrictEqual } from 'node:util'
-import { StorageError } from '../../../coordinator/journal/journal.ts'
 import type { Run } from '../../../coordinator/run/run.ts'
 import { type RunningServer, startServer } from '../../../coordinator/server.ts'
-import type { RunDetail, RunState } from '../../../shared/api.ts'
+import type { RunState } from '../../../shared/api.ts'
 import type { RunSpec } from '../../../shared/run-spec.ts'
 import type { CrowdProcessOptions } from './crowd-process.ts'
 import { Interrupted } from './interrupted.ts'
@@ -88,20 +87,15 @@ async function paused(server: RunningServer, spec: RunSpec): Promise<Run> {
   const { runs } = server
   let run = runs.list().find((other) => isDeepStrictEqual(other.spec, spec) && other.state !== 'failed')
   if (run === undefined) {
-    const id = `r${Date.now().toString(36)}`
-    done(await new Promise<RunDetail | StorageError>((answer) => runs.create(id, spec, Date.now(), answer)))
-    run = runs.get(id)!
+    const now = Date.now()
+    run = runs.get(runs.create(`r${now.toString(36)}`, spec, now).run)!
   }
-  if (run.state === 'running') await move(server, run, 'paused')
+  if (run.state === 'running') move(server, run, 'paused')
   return run
 }
 
-async function move({ runs }: RunningServer, run: Run, state: RunState): Promise<void> {
-  done(await new Promise((answer) => runs.move(run, state, null, Date.now(), answer)))
-}
-
-function done(outcome: RunDetail | StorageError | string): void {
-  if (outcome instanceof StorageError) throw outcome
+function move({ runs }: RunningServer, run: Run, state: RunState): void {
+  const outcome = runs.move(run, state, null, Date.now())
   if (typeof outcome === 'string') throw new Error(outcome)
 }
 

@@ -1,0 +1,118 @@
+/** Which version is tested, by whom, and what comes of it. */
+import { describe, expect, it } from 'vitest'
+import { codeOf, type Desk, desk } from '../support/desk.ts'
+
+describe('evaluation', () => {
+  /** A run whose training is complete, its last version waiting to be tested. */
+  function trained(overrides: object = {}): Desk {
+    const at = desk({ dataset: { name: 'mnist', train: 4, test: 4000 }, ...overrides })
+    at.hello('ann')
+    at.hello('own', { trusted: true })
+    expect(at.work('ann')).toBe('accepted')
+    expect(at.runs.get('r0')).toMatchObject({ trained: true, settled: false, state: 'running' })
+    return at
+  }
+
+  const correct = { correct: 5 }
+
+  it('[P4] goes to trusted volunteers only, in parts, and ends the run', () => {
+    const at = trained()
+    expect(at.ask('ann')).toBe('training is complete; the model is being tested')
+    expect(at.work('own', correct)).toBe('accepted')
+    expect(at.work('own', correct)).toBe('accepted')
+    const run = at.runs.get('r0')!
+    expect(run).toMatchObject({ state: 'finished', settled: true })
+    expect(run.history.series.test).toMatchObject([{ version: 1, loss: 1, accuracy: 10 / 4000 }])
+  })
+
+  it('counts each part once, though the disk was full when it came', () => {
+    const at = trained()
+    const parts = [at.lease('own'), at.lease('own')]
+    for (const part of parts) at.start('own', part)
+    at.journal.failNext('full')
+    const said = parts.map((part) => codeOf(at.submit('own', part, 1, correct)))
+    // The first part is none of the journal's business: only the whole test is.
+    expect(said).toEqual(['accepted', 'storage-full'])
+    const run = at.runs.get('r0')!
+    expect(run).toMatchObject({ state: 'running', settled: false })
+    expect(codeOf(at.submit('own', parts[1], 1, correct))).toBe('accepted')
+    expect(run.history.series.test).toMatchObject([{ version: 1, loss: 1, accuracy: 10 / 4000 }])
+    expect(run).toMatchObject({ state: 'finished', settled: true })
+  })
+
+  it('is not over before it is in the journal', () => {
+    const at = trained()
+    const [first] = [at.lease('own'), at.lease('own')]
+    at.start('own', first)
+    expect(codeOf(at.submit('own', first, 1, correct))).toBe('accepted')
+    expect(at.runs.get('r0')).toMatchObject({ settled: false })
+    const back = at.again()
+    back.hello('own', { trusted: true })
+    expect(back.work('own', correct)).toBe('accepted')
+    expect(back.work('own', correct)).toBe('accepted')
+    expect(back.runs.get('r0')).toMatchObject({ settled: true })
+  })
+
+  it('ends a run that was paused meanwhile, as soon as it is resumed', () => {
+    const at = trained()
+    const run = at.runs.get('r0')!
+    at.runs.move(run, 'paused', null, at.now)
+    at.work('own', correct)
+    at.work('own', correct)
+    expect(run.state).toBe('paused')
+    at.runs.move(run, 'running', null, at.now)
+    expect(run.state).toBe('finished')
+    expect(at.again().runs.get('r0')!.state).toBe('finished')
+  })
+
+  it('a state that was asked for before the run finished, and journalled after, does not undo that', () => {
+    const at = trained()
+    at.work('own', correct)
+    at.work('own', correct)
+    const { history } = at.runs.get('r0')!
+    const data = { state: 'paused', reason: null }
+    history.fold({ seq: 99, run: 'r0', at: at.now, kind: 'state', data, payload: null, pruned: false })
+    expect(history.state).toBe('finished')
+  })
+
+  const tested = { dataset: { name: 'mnist', train: 40, test: 4000 }, evaluateEveryEpochs: 0.1 }
+
+  it('[V4] keeps the version under test, however far training gets on', () => {
+    const at = desk(tested)
+    at.hello('ann')
+    at.hello('own', { trusted: true })
+    at.work('ann')
+    const part = at.lease('own')
+    for (let i = 0; i < 5; i++) at.work('ann')
+    expect(at.start('own', part).version).toBe(1)
+    expect(at.runs.get('r0')!.history.versions.bytes(1)).not.toBeNull()
+  })
+
+  it('begins anew with the newest version when memory for the one under test was wanting', () => {
+    const at = desk(tested)
+    at.hello('ann')
+    at.hello('own', { trusted: true })
+    at.work('ann')
+    const [first, second] = [at.lease('own'), at.lease('own')]
+    expect(at.start('own', first).version).toBe(1)
+    at.work('ann')
+    // As when too many versions are held: the oldest go.
+    const { versions } = at.runs.get('r0')!.history
+    while (versions.bytes(1) !== null) versions.release(1)
+    expect(at.runs.start('own', second.id, at.now)).toMatchObject({ code: 'version-gone', next: 'new-lease' })
+    expect(codeOf(at.submit('own', first, 1))).toBe('lease-settled')
+    expect([at.work('own', correct), at.work('own', correct)]).toEqual(['accepted', 'accepted'])
+    expect(at.runs.get('r0')!.history.series.test).toMatchObject([{ version: 2, accuracy: 10 / 4000 }])
+  })
+
+  it('gives a lost part to whoever asks next', () => {
+    const at = trained()
+    const lost = at.lease('own')
+    at.start('own', lost)
+    at.now += 3_600_000
+    at.runs.expire(at.now)
+    at.hello('own', { trusted: true })
+    expect([at.work('own', correct), at.work('own', correct)]).toEqual(['accepted', 'accepted'])
+    expect(at.runs.get('r0')!.state).toBe('finished')
+  })
+})
