@@ -4,6 +4,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
 import { openSqliteJournal } from '../../coordinator/journal/sqlite-journal.ts'
+import { openThreadJournal } from '../../coordinator/journal/thread-journal.ts'
 import type { ApiError } from '../../shared/api.ts'
 import type { Refusal } from '../../shared/protocol.ts'
 import { expectRefusal } from '../support/bystander.ts'
@@ -14,60 +15,68 @@ import { SyntheticVolunteer } from '../support/synthetic-volunteer.ts'
 afterAll(removeFolders)
 
 describe('storage', () => {
-  test('on a full disk updates and runs are refused, nothing is half done, and training goes on once there is room [J1] [T1]', async () => {
-    const dataFolder = newFolder()
-    const path = join(dataFolder, 'journal.sqlite')
-    const full = await startCoordinator({ dataFolder, journal: openSqliteJournal(path, { maxPages: 150 }) })
-    const { run } = await full.createRun({ ...SMALL, journal: 'everything' })
-    const volunteer = await SyntheticVolunteer.join(full.url, { run })
-    const refused = await (async () => {
-      for (let i = 0; i < 200; i++) {
-        const { lease, start } = await volunteer.begin()
-        const before = full.bits(run)
-        const reply = await volunteer.send(lease, start)
-        if (!reply.ok) return { lease, start, reply, before }
-      }
-      throw new Error('the disk never became full')
-    })()
-    expect(volunteer.acknowledged.length).toBeGreaterThan(3)
-    expectRefusal(refused.reply, 'storage-full', /disk is full.*not taken, send it again/)
-    expect((refused.reply as Refusal).retryAfterMs).toBeGreaterThan(0)
-    expectRefusal(await volunteer.send(refused.lease, refused.start), 'storage-full')
-    expect(full.bits(run).equals(refused.before)).toBe(true)
+  const maxPages = 150
+  const silent = { onFault: () => {}, onBroken: () => {} }
+  test.each([
+    ['', async (path: string) => openSqliteJournal(path, { maxPages })],
+    [' behind a tail', (path: string) => openThreadJournal(path, silent, { maxPages })],
+  ])(
+    'on a full disk%s updates and runs are refused, nothing is half done, and training goes on once there is room [J1] [T1]',
+    async (_how, open) => {
+      const dataFolder = newFolder()
+      const path = join(dataFolder, 'journal.sqlite')
+      const full = await startCoordinator({ dataFolder, journal: await open(path) })
+      const { run } = await full.createRun({ ...SMALL, journal: 'everything' })
+      const volunteer = await SyntheticVolunteer.join(full.url, { run })
+      const refused = await (async () => {
+        for (let i = 0; i < 2_000; i++) {
+          const { lease, start } = await volunteer.begin()
+          const before = full.bits(run)
+          const reply = await volunteer.send(lease, start)
+          if (!reply.ok) return { lease, start, reply, before }
+        }
+        throw new Error('the disk never became full')
+      })()
+      expect(volunteer.acknowledged.length).toBeGreaterThan(3)
+      expectRefusal(refused.reply, 'storage-full', /disk is full.*not taken, send it again/)
+      expect((refused.reply as Refusal).retryAfterMs).toBeGreaterThan(0)
+      expectRefusal(await volunteer.send(refused.lease, refused.start), 'storage-full')
+      expect(full.bits(run).equals(refused.before)).toBe(true)
 
-    const health = await fetch(`${full.url}/healthz`)
-    expect(health.status).toBe(503)
-    expect(await health.json()).toMatchObject({ ok: false, storage: /disk is full/ })
-    // What is smaller than an update may still find room, for a while.
-    const refusal = async (doing: () => Promise<Response>) => {
-      for (let i = 0; i < 300; i++) {
-        const response = await doing()
-        if (response.status >= 400) return [response.status, ((await response.json()) as ApiError).error]
+      const health = await fetch(`${full.url}/healthz`)
+      expect(health.status).toBe(503)
+      expect(await health.json()).toMatchObject({ ok: false, storage: /disk is full/ })
+      // What is smaller than an update may still find room, for a while.
+      const refusal = async (doing: () => Promise<Response>) => {
+        for (let i = 0; i < 300; i++) {
+          const response = await doing()
+          if (response.status >= 400) return [response.status, ((await response.json()) as ApiError).error]
+        }
+        throw new Error('the disk never became full')
       }
-      throw new Error('the disk never became full')
-    }
-    const disk = { code: 'storage-full', message: expect.stringMatching(/disk is full/) }
-    expect(await refusal(() => full.api('POST', '/api/runs', SMALL))).toEqual([507, disk])
-    const made = full.runs.list().length
-    const verbs = ['pause', 'resume']
-    expect(await refusal(() => full.api('POST', `/api/runs/${run}/${verbs.reverse()[1]}`))).toEqual([507, disk])
-    const { state } = full.runs.get(run)!
-    expect(full.runs.list().length).toBe(made)
-    volunteer.close()
-    await full.stop()
+      const disk = { code: 'storage-full', message: expect.stringMatching(/disk is full/) }
+      expect(await refusal(() => full.api('POST', '/api/runs', SMALL))).toEqual([507, disk])
+      const made = full.runs.list().length
+      const verbs = ['pause', 'resume']
+      expect(await refusal(() => full.api('POST', `/api/runs/${run}/${verbs.reverse()[1]}`))).toEqual([507, disk])
+      const { state } = full.runs.get(run)!
+      expect(full.runs.list().length).toBe(made)
+      volunteer.close()
+      await full.stop()
 
-    // The operator made room.
-    const roomy = await startCoordinator({ dataFolder })
-    expect(roomy.bits(run).equals(refused.before)).toBe(true)
-    expect(roomy.runs.list().length).toBe(made)
-    expect(roomy.runs.get(run)!.detail(0)).toMatchObject({ state, updatesAccepted: volunteer.acknowledged.length })
-    if (state === 'paused') await roomy.api('POST', `/api/runs/${run}/resume`)
-    const again = await SyntheticVolunteer.join(roomy.url, { run })
-    await again.work(5)
-    expect((await fetch(`${roomy.url}/healthz`)).status).toBe(200)
-    again.close()
-    await roomy.close()
-  })
+      // The operator made room.
+      const roomy = await startCoordinator({ dataFolder })
+      expect(roomy.bits(run).equals(refused.before)).toBe(true)
+      expect(roomy.runs.list().length).toBe(made)
+      expect(roomy.runs.get(run)!.detail(0)).toMatchObject({ state, updatesAccepted: volunteer.acknowledged.length })
+      if (state === 'paused') await roomy.api('POST', `/api/runs/${run}/resume`)
+      const again = await SyntheticVolunteer.join(roomy.url, { run })
+      await again.work(5)
+      expect((await fetch(`${roomy.url}/healthz`)).status).toBe(200)
+      again.close()
+      await roomy.close()
+    },
+  )
 
   test('a coordinator whose journal is damaged, whose port is taken or whose settings are wrong says so and ends with 1', async () => {
     const whole = newFolder()
