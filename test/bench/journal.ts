@@ -19,7 +19,7 @@ import { median, type Row, report } from './report.ts'
 
 const PAYLOAD_BYTES = 55_000
 const ROUNDS = 5
-/** Updates a round and group size: some tens of WAL checkpoints, so that their cost is in the figure. */
+/** Updates a round and group size. */
 const UPDATES = 1024
 const GROUPS = [1, 8, 64]
 /** The seed's 784-500-500-2000-10 with Adagrad: parameters and sums of squares. */

@@ -38,7 +38,7 @@ function train(volunteers: number) {
     await program.end()
     for (const pid of left) kill(pid)
   })
-  const journalBytes = () => statSync(join(data, 'journal.sqlite-wal'), { throwIfNoEntry: false })?.size ?? 0
+  const journalBytes = () => statSync(join(data, 'journal.sqlite'), { throwIfNoEntry: false })?.size ?? 0
   return { program, children, journalBytes }
 }
 

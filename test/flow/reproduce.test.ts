@@ -32,7 +32,7 @@ function reproduce(...options: string[]): Program {
 test('a row is measured, written down, left at Ctrl-C, gone on with, and not run twice', async () => {
   const data = newFolder()
   const command = ['lenet', '--quick', '--seeds', '1', '--volunteers', '1', '--data', data]
-  const journal = join(data, 'lenet-seed-1', 'journal.sqlite-wal')
+  const journal = join(data, 'lenet-seed-1', 'journal.sqlite')
   const first = reproduce(...command)
   await until(
     'some updates are in the journal',

@@ -30,7 +30,7 @@ test('Ctrl-C leaves a run that the same command finishes, every example counted 
   }
   const options = ['--volunteers', '1', '--pace', '700', '--json', '--data', data]
   const first = train(spec, ...options)
-  const written = () => statSync(join(data, 'journal.sqlite-wal'), { throwIfNoEntry: false })?.size ?? 0
+  const written = () => statSync(join(data, 'journal.sqlite'), { throwIfNoEntry: false })?.size ?? 0
   await until('some updates are in the journal', () => written() > 1_000_000)
   first.child.kill('SIGINT')
   expect(await first.exit).toBe(130)

@@ -26,8 +26,8 @@ for (let group = 0; ; group++) {
   if (first !== next) throw new Error(`invariant: expected ${next} as the group's first number, got ${first}`)
   next += size
   acknowledge(`${next - 1}\n`)
-  // Large enough that SQLite copies its WAL into the file every few groups: it is to be killed at that too.
-  if (group % 4 === 3) {
+  // Large, and in the place of an older one: the file is to be killed while it changes, too, not only while it grows.
+  if (group % (thread === undefined ? 4 : 16) === 3) {
     const values = new Float32Array(1 << 19).fill(next - 1)
     journal.saveCheckpoint({
       run: 'run',

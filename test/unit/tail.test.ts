@@ -33,9 +33,10 @@ function found(): number[] {
   const journal = openSqliteJournal(path)
   const read = [...journal.read('run', 0)]
   journal.close()
-  for (const { seq, pruned, ...rest } of read) {
-    expect(rest).toEqual(entry('run', seq, rest.payload?.length ?? null))
-    expect(pruned).toBe(false)
+  for (const { seq, pruned, payload, ...rest } of read) {
+    const { payload: written, ...others } = entry('run', seq, payload?.length ?? null)
+    expect({ ...rest, pruned }).toEqual({ ...others, pruned: false })
+    expect(Buffer.from(payload ?? []).equals(written ?? new Uint8Array(0))).toBe(true)
   }
   return read.map(({ seq }) => seq)
 }
@@ -147,7 +148,7 @@ describe('a journal whose SQLite is full', () => {
     const refused = await (async () => {
       for (;;) {
         try {
-          last = full.append([entry('run', last + 1, 5_000)])
+          last = full.append([entry('run', last + 1, 200_000)])
         } catch (error) {
           return error as StorageError
         }
