@@ -8,7 +8,7 @@
  * measured speed: three times what the lease should take, never less than ten seconds. An upload that gets on moves
  * the deadline away, but not without end: nobody may keep others waiting by never coming to an end.
  */
-import { type Refusal, refuse } from '../../shared/protocol.ts'
+import { type Refusal, refuse, type UpdateRequest } from '../../shared/protocol.ts'
 import type { Stretch } from '../strategies/epochs.ts'
 import type { Binding } from '../strategies/strategy.ts'
 
@@ -132,6 +132,17 @@ export class Leases {
     return ending === 'expired'
       ? refuse('lease-expired', `lease ${id} ran past its deadline and was granted anew`)
       : refuse('lease-settled', `lease ${id} is ${ending}; it settles at most once`)
+  }
+
+  /** The lease that an update answers, if it was started at the version that the update says it is from. */
+  findStarted({ lease: id, version }: UpdateRequest, volunteer: string, newest: number): StartedLease | Refusal {
+    const lease = this.find(id, volunteer)
+    if ('ok' in lease) return lease
+    if (lease.state === 'granted') return refuse('lease-not-started', `lease ${id} was not started`)
+    if (version > newest) return refuse('version-unknown', `there is no version ${version}; the newest is ${newest}`)
+    const bound = lease.binding.version
+    if (version === bound) return lease
+    return refuse('version-mismatch', `lease ${id} is bound to version ${bound}, got ${version}`)
   }
 
   /** Its update was announced and may be sent. */

@@ -34,11 +34,6 @@ import { Trust } from './trust.ts'
 
 /** A volunteer may compute one lease and have the next one at hand. */
 const LEASES_PER_VOLUNTEER = 2
-/**
- * After so many refusals in a row for their numbers, none accepted in between, the coordinator's own volunteer computes
- * a lease: where its numbers are no better, it is not the crowd that is at fault but the run, which has diverged.
- */
-const UNBELIEVABLE_MAX = 4
 
 /** An update that was checked and is to be journalled. */
 export interface Submission {
@@ -74,8 +69,6 @@ export class Run {
   updatesRefused = 0
   /** When something was last accepted. */
   private settledAt = 0
-  /** Updates refused as not finite or too long since the last accepted one. */
-  private unbelievable = 0
   /** Why the run can only fail: what even a trusted volunteer computes is no number. */
   failure: string | null = null
 
@@ -135,9 +128,12 @@ export class Run {
     return (this.state === 'finished' || this.state === 'failed') && this.examiner.version === null
   }
 
-  /** Nobody's numbers can be believed any more: is it the crowd or the run? */
+  /**
+   * Nobody's numbers can be believed any more: the coordinator's own volunteer computes a lease. Where its numbers are
+   * no better, it is not the crowd that is at fault but the run, which has diverged.
+   */
   private get suspect(): boolean {
-    return this.state === 'running' && this.unbelievable >= UNBELIEVABLE_MAX
+    return this.state === 'running' && this.trust.exhausted
   }
 
   // ---- volunteers -----------------------------------------------------------------------------------------------
@@ -293,8 +289,7 @@ export class Run {
     const computeMs = Math.min(update.computeMs, elapsedMs)
     this.roster.measured(lease.volunteer, update.examples, computeMs, elapsedMs - computeMs)
     if (lease.kind === 'gradient') {
-      this.unbelievable = 0
-      if (Number.isFinite(sumOfSquares)) this.trust.accepted(lease.volunteer, sumOfSquares, unitsOf(lease, update))
+      this.trust.accepted(lease.volunteer, sumOfSquares, unitsOf(lease, update))
       this.history.epochs.giveBack(doneOf(lease, update).tail)
     }
     const points = entry === null ? { train: null, test: null } : this.history.fold(entry)
@@ -310,7 +305,6 @@ export class Run {
     if (this.examiner.belongsTo(this.history.stage)) return
     this.examiner = new Examiner(this.history, this.dataset)
     this.trust = new Trust()
-    this.unbelievable = 0
     this.updateBytes = payloadSize(codecs[this.plan.codec.up], this.model.layout.size)
   }
 
@@ -377,21 +371,8 @@ export class Run {
   /** The started lease that an update answers, when everything the update says of it can be true. */
   private findStarted(volunteer: string, update: UpdateRequest, now: number): StartedLease | Refusal {
     this.member(volunteer, now)
-    const lease = this.leases.find(update.lease, volunteer)
+    const lease = this.leases.findStarted(update, volunteer, this.parameters.version)
     if ('ok' in lease) return lease
-    if (lease.state === 'granted') return refuse('lease-not-started', `lease ${lease.id} was not started`)
-    if (update.version > this.parameters.version) {
-      return refuse(
-        'version-unknown',
-        `there is no version ${update.version}; the newest is ${this.parameters.version}`,
-      )
-    }
-    if (update.version !== lease.binding.version) {
-      return refuse(
-        'version-mismatch',
-        `lease ${lease.id} is bound to version ${lease.binding.version}, got ${update.version}`,
-      )
-    }
     if (lease.stage !== this.history.stage.index) return this.lost(lease, 'stale', STAGE_OVER)
     const vectors = lease.compensated ? 2 : 1
     const bytes = lease.kind === 'gradient' ? vectors * this.updateBytes : this.examiner.outcomeBytes(lease)
@@ -432,7 +413,7 @@ export class Run {
     this.updatesRefused++
     const member = this.roster.get(volunteer)
     if (refusal.code === 'non-finite' || refusal.code === 'norm-too-large') {
-      this.unbelievable++
+      this.trust.disbelieved()
       if (member?.trusted === true) {
         this.failure = `training diverged: what the coordinator itself computed at version ${this.parameters.version} was refused (${refusal.message}); lower the rate`
       }

@@ -20,6 +20,8 @@ const NORM_FLOOR = 1
  * refusals, none accepted in between, came from most of the volunteers.
  */
 const REFUSED_MAX = 32
+/** So many refusals in a row for their numbers, none accepted in between, and nobody is believed any more. */
+const DISBELIEVED_MAX = 4
 /** Longest mean gradient of a minibatch that a healthy model gives; never more is taken. */
 const NORM_MAX = 1e4
 
@@ -31,6 +33,7 @@ export class Trust {
   /** Since the last acceptance: how many were refused for their norm, and whose they were. */
   private tooLong = 0
   private readonly refusedOf = new Set<string>()
+  private disbelievedInARow = 0
   /** The last trial point of which somebody said that it has no loss, and who did. */
   private beyond = { version: -1, voices: new Set<string>() }
 
@@ -68,7 +71,20 @@ export class Trust {
     return refuse('non-finite', 'the loss is not finite at a point where others may say otherwise: they are asked')
   }
 
+  /** Nobody was believed lately. */
+  get exhausted(): boolean {
+    return this.disbelievedInARow >= DISBELIEVED_MAX
+  }
+
+  /** Somebody's update was refused for its numbers, by whatever check. */
+  disbelieved(): void {
+    this.disbelievedInARow++
+  }
+
+  /** An update was taken; one without a length says that a point is outside the domain. */
   accepted(volunteer: string, sumOfSquares: number, minibatches: number): void {
+    this.disbelievedInARow = 0
+    if (!Number.isFinite(sumOfSquares)) return
     this.tooLong = 0
     this.refusedOf.clear()
     const before = this.norms.get(volunteer) ?? 0
