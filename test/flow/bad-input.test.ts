@@ -1,10 +1,11 @@
 /**
  * Bad input at a real coordinator, from the frame to who somebody says to be. Each time: the sender gets the exact code and
  * a message that says what was expected and what came, the process lives, and nobody else notices (support/bystander.ts).
- * Leases, updates and transfers: bad-update.test.ts; operators and the disk: bad-request.test.ts, bad-storage.test.ts.
+ * Leases and updates: bad-update.test.ts; transfers: bad-transfer.test.ts; operators: bad-request.test.ts; the disk:
+ * bad-storage.test.ts.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { EVENTS, type EventName, MAX_FRAME_BYTES, type RefusalCode } from '../../shared/protocol.ts'
+import { EVENTS, type EventName, MAX_FRAME_BYTES, PROTOCOL_VERSION, type RefusalCode } from '../../shared/protocol.ts'
 import { Bystander, expectRefusal, VALID } from '../support/bystander.ts'
 import { until } from '../support/coordinator.ts'
 import { RawSocket } from '../support/raw-socket.ts'
@@ -252,7 +253,12 @@ describe('who somebody is', () => {
   }
 
   const strangers: [string, object, RefusalCode, RegExp][] = [
-    ['another protocol version', { protocol: 1 }, 'protocol-version', /speaks version 2, got 1/],
+    [
+      'another protocol version',
+      { protocol: 1 },
+      'protocol-version',
+      new RegExp(`speaks version ${PROTOCOL_VERSION}, got 1`),
+    ],
     ['a token that is none', { token: 'nonsense' }, 'bad-token', /not of this coordinator/],
     ['a token of nothing', { token: '' }, 'bad-token', /not of this coordinator/],
     ['a token with a forged hash', { token: `abcdef012345.${'0'.repeat(32)}` }, 'bad-token', /not of this coordinator/],

@@ -4,7 +4,7 @@
  */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Checkpoint, Entry, Journal } from '../../coordinator/journal/journal.ts'
-import { entry, payload } from './journal-entries.ts'
+import { entry, numbers, payload } from './journal-entries.ts'
 
 export interface JournalHarness {
   open(): Journal | Promise<Journal>
@@ -23,8 +23,6 @@ function checkpoint(run: string, seq: number): Checkpoint {
     ],
   }
 }
-
-const numbers = (entries: Iterable<Entry>) => [...entries].map(({ data }) => (data as { n: number }).n)
 
 export function journalContract(name: string, harness: JournalHarness): void {
   describe(`the journal contract: ${name}`, () => {

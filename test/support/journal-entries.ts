@@ -1,5 +1,5 @@
 /** Entries whose bytes and data follow from one number, so that a test can tell them apart and see whether one is whole. */
-import type { NewEntry } from '../../coordinator/journal/journal.ts'
+import type { Entry, NewEntry } from '../../coordinator/journal/journal.ts'
 
 export function entry(run: string, n: number, payloadBytes: number | null = 100): NewEntry {
   return {
@@ -26,3 +26,11 @@ export function payload(n: number, bytes: number): Uint8Array {
 
 /** What journal-appender.ts writes at this sequence number. */
 export const appended = (seq: number): NewEntry => entry('run', seq, seq % 7 === 0 ? null : 500 * (seq % 80))
+
+/** The numbers that entries were made from. */
+export const numbers = (entries: Iterable<Entry>) => [...entries].map(({ data }) => (data as { n: number }).n)
+
+/** The vectors of a checkpoint: one, of so many times this value. */
+export const floats = (value: number, length = 1) => [
+  { name: 'parameters', range: 0, values: new Float32Array(length).fill(value) },
+]
