@@ -4,7 +4,12 @@
  */
 import { buildModel, rbmLayers, type Shape } from './models.ts'
 import type { RunSpec } from './run-spec.ts'
-import { type StrategySpec, strategy as strategySchema, updateRule as updateRuleSchema } from './strategy-spec.ts'
+import {
+  type DownpourSpec,
+  type StrategySpec,
+  strategy as strategySchema,
+  updateRule as updateRuleSchema,
+} from './strategy-spec.ts'
 
 /** Floats of the largest model that is taken: 256 MB, several times over with its optimizer's state and versions. */
 export const PARAMETERS_MAX = 1 << 26
@@ -123,14 +128,7 @@ function ofModel({ model }: RunSpec): Contradiction[] {
 }
 
 function ofStrategy(strategy: StrategySpec, path: string[]): Contradiction[] {
-  if (
-    strategy.name === 'downpour' &&
-    strategy.fetchEvery !== undefined &&
-    strategy.fetchEvery % strategy.pushEvery !== 0
-  ) {
-    const message = `expected a whole multiple of pushEvery (${strategy.pushEvery}), got ${strategy.fetchEvery}`
-    return [{ path: [...path, 'fetchEvery'], message }]
-  }
+  if (strategy.name === 'downpour') return ofDownpour(strategy, path)
   if (strategy.name === 'synchronous' && strategy.portionSize > strategy.batchSize) {
     const message = `expected at most batchSize (${strategy.batchSize}), got ${strategy.portionSize}`
     return [{ path: [...path, 'portionSize'], message }]
@@ -140,6 +138,27 @@ function ofStrategy(strategy: StrategySpec, path: string[]): Contradiction[] {
     return [{ path: [...path, 'l1'], message }]
   }
   return []
+}
+
+function ofDownpour(spec: DownpourSpec, path: string[]): Contradiction[] {
+  const { pushEvery, fetchEvery = pushEvery, overlap, maxStaleness, policy } = spec
+  if (fetchEvery % pushEvery !== 0) {
+    const message = `expected a whole multiple of pushEvery (${pushEvery}), got ${fetchEvery}`
+    return [{ path: [...path, 'fetchEvery'], message }]
+  }
+  if (!overlap) return []
+  const found: Contradiction[] = []
+  const refuse = (message: string) => found.push({ path: [...path, 'overlap'], message })
+  if (fetchEvery !== pushEvery) {
+    refuse(`overlapping leases each fetch: remove overlap, or fetchEvery (${fetchEvery}, pushEvery is ${pushEvery})`)
+  }
+  if (maxStaleness === 0) {
+    refuse('an overlapping lease is always one update behind: remove overlap, or let maxStaleness be 1 or more')
+  }
+  if (policy.bound.name !== 'none') {
+    refuse(`${policy.bound.name} bounds how far leases run ahead of updates: remove overlap, or policy.bound`)
+  }
+  return found
 }
 
 function ofPretrain({ model, pretrain }: RunSpec): Contradiction[] {

@@ -21,7 +21,7 @@ import { z } from 'zod'
 import { CODECS } from './run-spec.ts'
 
 /** Raised with every change that an older page could misread. */
-export const PROTOCOL_VERSION = 2
+export const PROTOCOL_VERSION = 3
 
 /** A blob travels in chunks of this many bytes: heartbeats are never starved on a slow uplink. */
 export const CHUNK_BYTES = 64 * 1024
@@ -203,6 +203,11 @@ export const lease = z.object({
    * So the sum does not depend on how the minibatches were shared out.
    */
   compensated: z.boolean(),
+  /**
+   * The lease after this one is begun before this one's update is answered, so that sending, folding and fetching take
+   * no time from computing: its parameters lack this update.
+   */
+  overlaps: z.boolean(),
   batchSize: z.int().min(1),
   /** The examples, in order. */
   segments: z.array(segment).min(1),

@@ -82,6 +82,11 @@ export const strategy = z.discriminatedUnion('name', [
     fetchEvery: z.int().min(1).max(10000).optional(),
     /** α of the replica's own steps between fetches; null follows the server's current rate (rule sgd) or is 0. */
     localRate: z.number().min(0).nullable().default(null),
+    /**
+     * Push and fetch while the next lease is computed: Alg. 1.1's three threads, `startAsync`. Each lease begins one
+     * update of its own volunteer earlier; without it push and fetch are awaited.
+     */
+    overlap: z.boolean().default(false),
     /** Updates folded from one volunteer alone before the others are released by doubling (1, 2, 4, …). */
     warmStart: z.int().min(0).default(0),
     /** An update whose base version is older than this many versions is refused (Ringmaster ASGD's R - 1). */

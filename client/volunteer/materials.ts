@@ -1,6 +1,6 @@
 /**
  * What a lease needs before it can be computed: the model, loaded into a trainer, and the examples. Immutable, so both
- * are kept: decoded shards up to a bound, and the trainers of the last two models (this lease's and the next one's).
+ * are kept: decoded shards up to a bound, and the trainers of the last few models.
  */
 import { z } from 'zod'
 import { codecs, decodeVector } from '../../shared/codec.ts'
@@ -33,7 +33,8 @@ export interface LoadedModel {
 }
 
 const DECODED_SHARDS_BYTES = 96 * 1024 * 1024
-const LOADED_MODELS = 2
+/** Where leases overlap, two begun and the next one may have as many models. */
+const LOADED_MODELS = 3
 
 const count = z.int().min(0)
 const layout = z.object({
@@ -86,8 +87,8 @@ export class Materials {
     this.engine = engine
   }
 
-  /** `inUse`: the model that is being computed with meanwhile, whose trainer has to stay. */
-  async prepare(lease: Lease, inUse: string | null): Promise<ReadyLease> {
+  /** `inUse`: the models that are being computed with meanwhile, whose trainers have to stay. */
+  async prepare(lease: Lease, inUse: readonly string[]): Promise<ReadyLease> {
     const shards: Shard[] = []
     for (const { shard } of lease.segments) shards.push(await this.shard(shard))
     const model = await this.model(lease.model, inUse)
@@ -106,7 +107,7 @@ export class Materials {
     return shard
   }
 
-  private async model(hash: string, inUse: string | null): Promise<LoadedModel> {
+  private async model(hash: string, inUse: readonly string[]): Promise<LoadedModel> {
     const known = this.models.get(hash)
     if (known) return known
     const text = new TextDecoder().decode(await fetchBlob(this.session, this.cache, hash))
@@ -115,7 +116,7 @@ export class Materials {
     const { augment, ...description } = blob.data
     const fixed = description.fixed && (await this.fixed(description.fixed))
     const trainer = await this.engine.load({ ...description, fixed })
-    if (inUse !== null) this.models.get(inUse)
+    for (const used of inUse) this.models.get(used)
     const measures = description.objective.kind !== 'classify'
     const model = { hash, trainer, size: description.layout.size, measures, augment }
     this.models.set(hash, model)

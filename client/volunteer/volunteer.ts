@@ -5,8 +5,10 @@
  *     hello ─► lease ─► start ─► parameters ─► compute ─► update ─► (accepted) ─► the next lease's start ─► …
  *                                                 └─ meanwhile: the next lease, its shards and its model
  *
- * One lease is computed while the next is fetched. The update names the next lease, so its acceptance brings that
- * lease's Start: bound after our own update, it never begins behind ourselves, and no round trip is lost.
+ * One lease is computed while the next is fetched. The update names a lease that is fetched, so its acceptance brings
+ * that lease's Start: bound after our own update, it never begins behind ourselves, and no round trip is lost. Where
+ * leases overlap, two are begun at a time: one is computed while the update of the one before it is sent and the
+ * parameters of the one after it come.
  *
  * What goes wrong costs a lease and nothing else: a lease that is refused is dropped and another one asked for, ever
  * more slowly while refusals follow each other. Lost connections come back by themselves (session.ts). Only four things
@@ -51,6 +53,19 @@ const SPEED_OVER_MS = 20_000
 const WAIT_AT_LEAST_MS = 20
 const WAIT_AT_MOST_MS = 60_000
 
+/** What leases are got with. */
+interface Hands {
+  readonly session: Session
+  readonly materials: Materials
+}
+
+/** A lease that can be computed now. */
+interface Work {
+  readonly ready: ReadyLease
+  readonly start: Start
+  readonly parameters: Float32Array
+}
+
 class Stopped extends Error {
   override readonly name = 'Stopped'
 }
@@ -66,8 +81,10 @@ export class Volunteer {
   private materials: Materials | null = null
   /** Leases that are ours to give back. */
   private readonly held = new Set<string>()
-  /** The lease that is being computed, and the next one as soon as it is ready. */
-  private current: ReadyLease | null = null
+  /** Leases from their beginning until they are answered, the one that is computed first among them. */
+  private readonly begun = new Set<ReadyLease>()
+  /** The next lease that nobody has taken, on its way; and as soon as it is ready. */
+  private coming!: Promise<ReadyLease>
   private next: ReadyLease | null = null
   /**
    * The newest parameters downloaded; several leases may start at one version. Of one welcome only: a coordinator that
@@ -141,58 +158,76 @@ export class Volunteer {
     this.materials = new Materials(session, cache, engine)
     this.report()
 
-    let coming = this.procure(session, this.materials)
-    /** What the last update's acceptance brought along. */
-    let accepted: Accepted | null = null
+    const hands = { session, materials: this.materials }
+    this.coming = handled(this.nextLease(hands))
+    /** What is computed next, in order: where leases overlap there are two. */
+    const ahead = [this.begin(hands, null)]
     for (;;) {
-      const ready = await coming.lease
-      this.next = null
-      this.current = ready
-      this.report()
-      // From here on, the next lease is on its way while this one is computed.
-      coming = this.procure(session, this.materials, accepted?.lease)
-      let computed = false
-      try {
-        const start = accepted?.start ?? (await session.ask('start', { lease: ready.lease.id })).start
-        accepted = null
-        const parameters = await this.parametersFor(session, ready, start)
-        const result = await this.compute(ready, start, parameters)
-        computed = true
-        const payload = result.gradient
-          ? encodeVectors(codecs[ready.lease.codec], result.gradient, ready.model.size)
-          : (result.outcomes ?? new Uint8Array())
-        const { minibatches, examples, lossSum, correct, computeMs } = result
-        const update = {
-          lease: ready.lease.id,
-          version: start.version,
-          minibatches,
-          examples,
-          lossSum,
-          correct,
-          measureSum: ready.model.measures ? result.measureSum : null,
-          computeMs,
-        }
-        accepted = await submit(session, update, payload, () => this.next?.lease.id)
-        this.accepted(ready.lease, result)
-      } catch (error) {
-        accepted = null
-        this.dropped(ready.lease, error, computed)
-      }
-      this.current = null
-      // Our update may have been what others, and so our next lease, were waiting for.
-      this.endNap()
+      const work = await ahead.shift()!
+      if (work.ready.lease.overlaps && ahead.length === 0) ahead.push(this.begin(hands, null))
+      const computed = await this.compute(work).catch((error) => this.dropped(work.ready, error, false))
+      ahead.push(computed ? this.deliver(hands, work, computed) : this.begin(hands, null))
     }
   }
 
-  /** Fetches the next lease in the background until it is ready to start: the offered one, else one asked for. */
-  private procure(session: Session, materials: Materials, offered?: Lease): { lease: Promise<ReadyLease> } {
-    const lease = this.nextLease(session, materials, offered)
-    // It is awaited later; failing before then must not end the process.
-    lease.catch(() => {})
-    return { lease }
+  /** Starts the next lease, with the Start that an acceptance brought or one asked for, and has its parameters. */
+  private begin(hands: Hands, accepted: Accepted | null): Promise<Work> {
+    return handled(this.beginNext(hands, accepted))
   }
 
-  private async nextLease(session: Session, materials: Materials, offered?: Lease): Promise<ReadyLease> {
+  private async beginNext(hands: Hands, accepted: Accepted | null): Promise<Work> {
+    const { session } = hands
+    for (let brought = accepted; ; brought = null) {
+      const ready = await this.take(hands, brought?.lease)
+      this.report()
+      const { id } = ready.lease
+      try {
+        const start = brought?.start?.lease === id ? brought.start : (await session.ask('start', { lease: id })).start
+        return { ready, start, parameters: await this.parametersFor(session, ready, start) }
+      } catch (error) {
+        this.dropped(ready, error, false)
+      }
+    }
+  }
+
+  /** Sends what was computed; its acceptance begins a lease. */
+  private deliver(hands: Hands, work: Work, result: LeaseResult): Promise<Work> {
+    return handled(this.send(hands, work, result).then((accepted) => this.begin(hands, accepted)))
+  }
+
+  private async send({ session }: Hands, { ready, start }: Work, result: LeaseResult): Promise<Accepted | null> {
+    const { lease, model } = ready
+    const payload = result.gradient
+      ? encodeVectors(codecs[lease.codec], result.gradient, model.size)
+      : (result.outcomes ?? new Uint8Array())
+    const { minibatches, examples, lossSum, correct, computeMs } = result
+    const measureSum = model.measures ? result.measureSum : null
+    const counts = { minibatches, examples, lossSum, correct, measureSum, computeMs }
+    const update = { lease: lease.id, version: start.version, ...counts }
+    try {
+      const accepted = await submit(session, update, payload, () => this.next?.lease.id)
+      this.accepted(ready, result)
+      return accepted
+    } catch (error) {
+      this.dropped(ready, error, true)
+      return null
+    }
+  }
+
+  /** The next lease, once it is ready. From then on the one after it is on its way. */
+  private take(hands: Hands, offered?: Lease): Promise<ReadyLease> {
+    const taken = this.coming
+    const after = taken.then((ready) => {
+      this.next = null
+      this.begun.add(ready)
+      return this.nextLease(hands, offered)
+    })
+    this.coming = handled(after)
+    return taken
+  }
+
+  /** Fetches the next lease until it is ready to start: the offered one, else one asked for. */
+  private async nextLease({ session, materials }: Hands, offered?: Lease): Promise<ReadyLease> {
     for (let offer = offered; ; offer = undefined) {
       // Not a nap: no news ends it earlier.
       if (this.refusalsInARow > 0) {
@@ -212,7 +247,8 @@ export class Volunteer {
       const { lease } = answer
       this.held.add(lease.id)
       try {
-        this.next = await materials.prepare(lease, this.current?.model.hash ?? null)
+        const inUse = [...this.begun].map(({ model }) => model.hash)
+        this.next = await materials.prepare(lease, inUse)
         this.waitingFor = null
         return this.next
       } catch (error) {
@@ -239,11 +275,8 @@ export class Volunteer {
     return this.parameters.floats
   }
 
-  private async compute(
-    { lease, model, examples }: ReadyLease,
-    start: Start,
-    parameters: Float32Array,
-  ): Promise<LeaseResult> {
+  private async compute({ ready, start, parameters }: Work): Promise<LeaseResult> {
+    const { lease, model, examples } = ready
     const { trainer } = model
     if (this.replica?.trainer === trainer) this.replica = null
     const result = await computeLease(
@@ -260,8 +293,8 @@ export class Volunteer {
     return result
   }
 
-  private accepted(lease: Lease, { examples, computeMs }: LeaseResult): void {
-    this.held.delete(lease.id)
+  private accepted(ready: ReadyLease, { examples, computeMs }: LeaseResult): void {
+    this.ended(ready)
     this.refusalsInARow = 0
     this.updatesAccepted++
     this.examples += examples
@@ -271,11 +304,19 @@ export class Volunteer {
   }
 
   /** A lease came to nothing. Throws what a volunteer cannot go on from. */
-  private dropped(lease: Lease, error: unknown, computed: boolean): void {
+  private dropped(ready: ReadyLease, error: unknown, computed: boolean): void {
     this.refused(error)
     if (computed) this.updatesRefused++
-    this.giveBack(this.session!, lease)
+    this.giveBack(this.session!, ready.lease)
+    this.ended(ready)
     this.report()
+  }
+
+  private ended(ready: ReadyLease): void {
+    this.held.delete(ready.lease.id)
+    this.begun.delete(ready)
+    // Our update may have been what others, and so our next lease, were waiting for.
+    this.endNap()
   }
 
   /** Notes a refusal of the kind that another lease may be without; throws every other error. */
@@ -326,10 +367,16 @@ export class Volunteer {
     if (this.end) return this.end.state
     if (!this.session) return 'starting'
     if (this.session.state !== 'up') return this.session.state
-    return this.current ? 'working' : 'waiting'
+    return this.begun.size > 0 ? 'working' : 'waiting'
   }
 
   private report(): void {
     this.options.onStatus?.(this.status)
   }
+}
+
+/** It is awaited later: failing before then must not end the process. */
+function handled<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {})
+  return promise
 }

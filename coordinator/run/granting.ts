@@ -75,9 +75,10 @@ export class Granting {
       fraction = 1,
       reduce = 'mean',
       compensated = false,
+      overlaps = false,
     } = draft
     const from = shuffled ? 'shuffled' : 'train'
-    const sums = { fraction, reduce, compensated, batchSize }
+    const sums = { fraction, reduce, compensated, overlaps, batchSize }
     const work = { kind: 'gradient', from, stretches, ...sums, budgetMs, timeBoxed } as const
     return this.grant(member, modelHash, work, now)
   }
@@ -86,7 +87,7 @@ export class Granting {
     const taken = examiner.take()
     if (taken === null) return wait('nothing is to be evaluated now')
     const budgetMs = 1000 * this.history.spec.leaseSeconds
-    const sums = { fraction: 1, reduce: 'mean', compensated: false, batchSize: 500 } as const
+    const sums = { fraction: 1, reduce: 'mean', compensated: false, overlaps: false, batchSize: 500 } as const
     const whole = { kind: 'evaluate', ...sums, budgetMs, timeBoxed: false } as const
     return this.grant(member, modelHash, { ...whole, from: taken.side, stretches: taken.stretches }, now)
   }
@@ -126,7 +127,20 @@ export class Granting {
 
   /** A lease as its volunteer sees it. */
   describe(lease: HeldLease, model: string): Lease {
-    const { id, stage, kind, batchSize, stretches, from, fraction, reduce, compensated, timeBoxed, budgetMs } = lease
+    const {
+      id,
+      stage,
+      kind,
+      batchSize,
+      stretches,
+      from,
+      fraction,
+      reduce,
+      compensated,
+      overlaps,
+      timeBoxed,
+      budgetMs,
+    } = lease
     const { plan } = this.history.stage
     return {
       id,
@@ -139,6 +153,7 @@ export class Granting {
       fraction,
       reduce,
       compensated,
+      overlaps,
       batchSize,
       segments: this.shards[from].segments(stretches),
       budgetMs: timeBoxed ? budgetMs : 1e9,

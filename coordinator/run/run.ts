@@ -32,7 +32,7 @@ import { impossible, wrongLength } from './plausibility.ts'
 import { type Introduction, type Member, Roster } from './roster.ts'
 import { Trust } from './trust.ts'
 
-/** A volunteer may compute one lease and have the next one at hand. */
+/** A volunteer may compute one lease and have the next one at hand; where they overlap, send a third meanwhile. */
 const LEASES_PER_VOLUNTEER = 2
 
 /** An update that was checked and is to be journalled. */
@@ -162,11 +162,12 @@ export class Run {
     const member = this.member(volunteer, now)
     this.endOutlived(volunteer)
     const held = this.leases.of(volunteer)
-    if (held.length + elsewhere >= LEASES_PER_VOLUNTEER) {
+    const most = LEASES_PER_VOLUNTEER + (held.some(({ overlaps }) => overlaps) ? 1 : 0)
+    if (held.length + elsewhere >= most) {
       // Who asks again did not hear the answer: the newest lease that it cannot know of is granted to it once more.
       const unheard = held.findLast((lease) => lease.state === 'granted')
       if (unheard !== undefined) return { ok: true, lease: this.granting.describe(unheard, modelHash) }
-      return refuse('busy', `a volunteer holds at most ${LEASES_PER_VOLUNTEER} leases`, WAIT_MS)
+      return refuse('busy', `a volunteer holds at most ${most} leases`, WAIT_MS)
     }
     if (!member.trusted || (this.suspect && !this.examiner.waiting)) {
       return this.granting.training(member, modelHash, now)

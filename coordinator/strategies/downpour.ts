@@ -6,7 +6,8 @@
  * Every `fetchEvery / pushEvery` leases the replica starts from the newest version; in between a lease continues the
  * one before it, and its staleness counts from the version that was fetched. Warm start: until `warmStart` updates
  * are in, one volunteer works alone; then two, four, … are released, twice as many after each further `warmStart`
- * updates, since releasing all at once can undo what the first one learnt (ALGORITHMS §6).
+ * updates, since releasing all at once can undo what the first one learnt (ALGORITHMS §6). With `overlap` a lease is
+ * bound before the one in front of it has settled, so fetch and push run beside compute.
  *
  * What is done about staleness is the spec's `policy`, which at staleness 0 leaves an update as it is: weights
  * (staleness.ts), delay compensation (compensation.ts), a buffer (update-buffer.ts), in this order, and a bound on who
@@ -101,7 +102,7 @@ export class Downpour implements Strategy {
     const stretches = ask.epochs.take(minibatches * batchSize)
     if (stretches.length === 0) return { wait: 'every example of this epoch is out with other volunteers' }
     this.bound?.granted(ask.volunteer, stretches)
-    return { stretches, batchSize, timeBoxed: true }
+    return { stretches, batchSize, timeBoxed: true, overlaps: this.spec.overlap }
   }
 
   bind(lease: string, volunteer: string, version: number, rate: number): Binding {

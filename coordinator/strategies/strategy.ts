@@ -44,6 +44,8 @@ export interface Work {
   readonly reduce?: 'mean' | 'sum'
   /** The payload is to be two vectors: that sum, and what its rounding lost. */
   readonly compensated?: boolean
+  /** The volunteer's next lease is begun before this one has settled. */
+  readonly overlaps?: boolean
   /** The same stretches as a lease that is out: the first result counts, the other one is refused. */
   readonly backup?: boolean
 }

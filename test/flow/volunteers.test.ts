@@ -125,6 +125,30 @@ describe('a run', () => {
   })
 })
 
+describe('leases that overlap', () => {
+  test('are one update behind with one volunteer, and every example still counts once an epoch [L10] [E1]', async () => {
+    const dataFolder = newFolder()
+    const coordinator = await coordinate({ dataFolder })
+    const spec = {
+      ...SMALL,
+      strategy: { name: 'downpour', batchSize: 10, pushEvery: 2, overlap: true },
+      stop: { epochs: 3 },
+      journal: 'everything',
+    }
+    const { run } = await coordinator.createRun(spec)
+    const { stop } = volunteerFor(coordinator.url, run)
+    await until('all is counted', () => coordinator.runs.get(run)!.trained)
+    expect(await stop()).toMatchObject({ updatesRefused: 0 })
+    await coordinator.stop()
+    const { updates } = offlineFold(dataFolder, run)
+    // Every update is a version: of the n-th the base is the one before the last, but where it had to wait.
+    const behind = updates.map(({ version }, before) => before - version)
+    expect(Math.max(...behind)).toBeLessThanOrEqual(1)
+    expect(behind.filter((staleness) => staleness === 1).length).toBeGreaterThan(0.8 * updates.length)
+    for (const epoch of countsOf(updates, 600).values()) expect([...new Set(epoch)]).toEqual([1])
+  })
+})
+
 describe('volunteers come and go', () => {
   test('one that is killed costs its leases and nothing else [E1] [E2]', async () => {
     let skipMs = 0

@@ -131,7 +131,7 @@ function drawStrategy(draws: Draws, name: Exclude<Kind, 'stack'>) {
 
 function drawDownpour(draws: Draws, batchSize: number) {
   const pushEvery = draws.whole(1, 4)
-  return {
+  const drawn = {
     ...{ name: 'downpour', batchSize, pushEvery },
     ...(draws.chance(0.4) ? { fetchEvery: pushEvery * draws.whole(1, 4) } : {}),
     localRate: draws.pick([null, 0, 0.01]),
@@ -155,4 +155,6 @@ function drawDownpour(draws: Draws, batchSize: number) {
       ]),
     },
   }
+  const may = drawn.fetchEvery === undefined && drawn.maxStaleness > 0 && drawn.policy.bound.name === 'none'
+  return { ...drawn, overlap: may && pushEvery > 1 }
 }

@@ -279,6 +279,11 @@ export class Volunteer {
   // ---- sending what it computed ---------------------------------------------------------------------------------
 
   private send(lease: Lease, update: UpdateRequest, payload: Uint8Array): void {
+    if (lease.overlaps && this.current === lease) {
+      // The next one is begun meanwhile.
+      this.current = null
+      this.work()
+    }
     if (!this.nature.announces || payload.length === 0) return this.submit(lease, update, payload)
     const { shell } = this.surroundings
     this.request<Refusal | null>(

@@ -46,6 +46,9 @@ export class WireCoordinator {
   startOf: (lease: string) => Partial<Start> = () => ({})
   /** Asked at every message, with how often this event has come. */
   intervene: (event: EventName, request: never, count: number) => Intervention = () => undefined
+  /** What a message waits for before it is dealt with. */
+  // biome-ignore lint/suspicious/noExplicitAny: a test knows what it asked for.
+  hold: (event: EventName, request: any) => Promise<void> | undefined = () => undefined
   blobAddress: string | null = null
   /** The most downloads that were unanswered at once. */
   mostDownloads = 0
@@ -97,7 +100,7 @@ export class WireCoordinator {
     for (const answer of this.parked.splice(0)) void this.lease().then(answer)
   }
 
-  /** Resolves once this is true, looked at after every message. */
+  /** Resolves once this is true, looked at after every message and before every answer. */
   until(reached: () => boolean): Promise<void> {
     if (reached()) return Promise.resolve()
     return new Promise((resolve) => this.waiting.push({ until: reached, resolve }))
@@ -123,19 +126,27 @@ export class WireCoordinator {
         const count = this.log.filter((logged) => logged.event === event).length
         const intervention = this.intervene(event, request as never, count)
         const answer = (reply: unknown) => {
+          this.look()
           if (intervention === 'cut-after') socket.disconnect(true)
           else acknowledge(reply)
         }
         if (intervention === 'cut-before') socket.disconnect(true)
         else if (typeof intervention === 'object') acknowledge(intervention)
-        else void this.replies[event](request as never).then(answer)
-        this.waiting = this.waiting.filter(({ until, resolve }) => {
-          if (!until()) return true
-          resolve()
-          return false
-        })
+        else {
+          const held = this.hold(event, request) ?? Promise.resolve()
+          void held.then(() => this.replies[event](request as never)).then(answer)
+        }
+        this.look()
       })
     }
+  }
+
+  private look(): void {
+    this.waiting = this.waiting.filter(({ until, resolve }) => {
+      if (!until()) return true
+      resolve()
+      return false
+    })
   }
 
   private readonly replies: { [E in EventName]: (request: RequestOf<E>) => Promise<unknown> } = {

@@ -16,6 +16,7 @@ function lease(id: string, volunteer: string, expectedMs = 1_000): Lease {
     fraction: 1,
     reduce: 'mean',
     compensated: false,
+    overlaps: false,
     stretches,
     examples: 4,
     batchSize: 2,

@@ -28,6 +28,7 @@ describe('a RunSpec', () => {
         batchSize: 64,
         pushEvery: 8,
         localRate: null,
+        overlap: false,
         warmStart: 0,
         maxStaleness: 1000,
         policy: { weight: { name: 'none' }, buffer: 1, bound: { name: 'none' } },
@@ -167,6 +168,26 @@ describe('a RunSpec', () => {
       'fetches between pushes',
       { strategy: { name: 'downpour', pushEvery: 4, fetchEvery: 6 } },
       { 'strategy.fetchEvery': 'expected a whole multiple of pushEvery (4), got 6' },
+    ],
+    [
+      'leases that overlap and yet go on from each other',
+      { strategy: { name: 'downpour', pushEvery: 4, fetchEvery: 8, overlap: true } },
+      { 'strategy.overlap': 'overlapping leases each fetch: remove overlap, or fetchEvery (8, pushEvery is 4)' },
+    ],
+    [
+      'leases that overlap and must not be behind',
+      { strategy: { name: 'downpour', overlap: true, maxStaleness: 0 } },
+      {
+        'strategy.overlap':
+          'an overlapping lease is always one update behind: remove overlap, or let maxStaleness be 1 or more',
+      },
+    ],
+    [
+      'leases that overlap within a bound',
+      { strategy: { name: 'downpour', overlap: true, policy: { bound: { name: 'bounded-delay' } } } },
+      {
+        'strategy.overlap': 'bounded-delay bounds how far leases run ahead of updates: remove overlap, or policy.bound',
+      },
     ],
     [
       'a portion larger than its batch',

@@ -65,6 +65,7 @@ beforeEach(async () => {
     fraction: 1,
     reduce: 'mean',
     compensated: false,
+    overlaps: false,
     batchSize: 8,
   } as const
   const common = { run: 'r', model: modelHash, seed: 5, segments, ...work }

@@ -75,6 +75,7 @@ function lease(id: string, change: Partial<Lease> = {}): Lease {
     fraction: 1,
     reduce: 'mean',
     compensated: false,
+    overlaps: false,
     batchSize: 8,
     segments: [
       { shard: hashes[1], shardIndex: 1, epoch: 2, from: 30, to: 40 },
@@ -213,6 +214,31 @@ describe('a volunteer', () => {
       events.slice(0, events.indexOf('update')).filter((event) => event === 'lease').length,
     ).toBeGreaterThanOrEqual(2)
     expect(coordinator.updates.map(({ next }) => next)).toEqual(['l2', 'l3', 'l4', undefined])
+  })
+
+  test('[L10] where leases overlap computes the second one while the update of the first is on its way', async () => {
+    const names = ['l1', 'l2', 'l3', 'l4', 'l5']
+    coordinator.startOf = (id) => ({ version: names.indexOf(id) })
+    coordinator.grant(...names.map((id) => lease(id, { overlaps: true })))
+    let computing = 0
+    const atHand = () => (one.volunteer as unknown as { next: { lease: Lease } | null }).next?.lease.id
+    // Each lease is computed until the one after the next is at hand.
+    const computed = () => {
+      const awaited = names[++computing + 1]
+      return reached(() => awaited === undefined || atHand() === awaited)
+    }
+    const one = volunteer({ openEngine: async () => new SoftmaxEngine(undefined, computed) })
+    // The first update is not taken before the second lease is being computed, nor the second before the third is.
+    coordinator.hold = (event, { lease }: { lease: string }) => {
+      const place = names.indexOf(lease)
+      return event === 'update' && place < 2 ? reached(() => computing > place + 1) : undefined
+    }
+    await updated(5)
+    expect(coordinator.updates.map(({ lease, version }) => [lease, version])).toEqual(names.map((id, i) => [id, i]))
+    // Two are begun of their own, the others by the update before the last.
+    const asked = coordinator.log.filter(({ event }) => event === 'start').map(({ request }) => request.lease)
+    expect(asked).toEqual(['l1', 'l2'])
+    expect(coordinator.updates.map(({ next }) => next)).toEqual(['l3', 'l4', 'l5', undefined, undefined])
   })
 
   test('downloads nothing twice: shards, model, and parameters of the same version', async () => {
