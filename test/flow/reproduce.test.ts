@@ -2,9 +2,10 @@
  * `npm run reproduce`: a row small enough for a smoke test, through the real command line. What is finished is not run
  * again, Ctrl-C leaves what the same command goes on from, and what comes out is judged and written down.
  */
-import { existsSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, expect, test } from 'vitest'
+import { openSqliteJournal } from '../../coordinator/journal/sqlite-journal.ts'
 import { svg } from '../bench/reproduce/chart.ts'
 import { judge, missed } from '../bench/reproduce/judge.ts'
 import type { Result } from '../bench/reproduce/results.ts'
@@ -28,6 +29,18 @@ function reproduce(...options: string[]): Program {
   programs.push(program)
   return program
 }
+
+test('a trial that another process is at is not forgotten', async () => {
+  const data = newFolder()
+  const folder = join(data, 'lenet-seed-1')
+  mkdirSync(folder)
+  const journal = openSqliteJournal(join(folder, 'journal.sqlite'))
+  const other = reproduce('lenet', '--quick', '--seeds', '1', '--volunteers', '1', '--data', data, '--fresh')
+  expect([await other.exit, other.errors()]).toEqual([2, expect.stringContaining('in use by another process')])
+  expect(journal.append([])).toBe(1)
+  expect(existsSync(join(folder, 'journal.sqlite'))).toBe(true)
+  journal.close()
+})
 
 test('a row is measured, written down, left at Ctrl-C, gone on with, and not run twice', async () => {
   const data = newFolder()

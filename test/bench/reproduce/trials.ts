@@ -7,6 +7,8 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
+import { StorageError } from '../../../coordinator/journal/journal.ts'
+import { openSqliteJournal } from '../../../coordinator/journal/sqlite-journal.ts'
 import { trainWithCrowd } from './measured-crowd.ts'
 import type { Places } from './places.ts'
 import type { Crowd, Outcome, Row, Trial } from './row.ts'
@@ -38,7 +40,7 @@ export async function outcomeOf(row: Row, trial: Trial, doing: Doing): Promise<O
   const { places, fresh, say } = doing
   const folder = join(places.data, `${trial.sharedWith ?? row.name}-${trial.name}`)
   const identity: Identity = { spec: trial.spec, crowd: trial.crowd }
-  if (fresh) rmSync(folder, { recursive: true, force: true })
+  if (fresh) forget(folder)
   const before = readJson<Begun>(join(folder, 'trial.json'))
   if (before !== null && !isDeepStrictEqual(pick(before), asKept(identity))) {
     throw new Error(
@@ -71,7 +73,7 @@ async function carryOut(
   { signal, say }: Doing,
 ): Promise<Kept> {
   // Where time is the figure, a break in the middle would count as time.
-  if (crowd.measured !== undefined) rmSync(folder, { recursive: true, force: true })
+  if (crowd.measured !== undefined) forget(folder)
   const resumed = existsSync(join(folder, 'journal.sqlite'))
   say(`${name}: ${resumed ? 'goes on' : 'begins'}, in ${folder}`)
   mkdirSync(folder, { recursive: true })
@@ -92,6 +94,18 @@ async function carryOut(
   }
   writeFileSync(join(folder, 'finished.json'), `${JSON.stringify(kept)}\n`)
   return kept
+}
+
+/** Throws StorageError where another process is at it. */
+function forget(folder: string): void {
+  const journal = join(folder, 'journal.sqlite')
+  try {
+    if (existsSync(journal)) openSqliteJournal(journal).close()
+  } catch (error) {
+    // Whatever else is wrong with it, it is to be forgotten.
+    if (!(error instanceof StorageError) || error.fault === 'locked') throw error
+  }
+  rmSync(folder, { recursive: true, force: true })
 }
 
 const pick = ({ spec, crowd }: Identity): Identity => ({ spec, crowd })
