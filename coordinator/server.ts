@@ -44,7 +44,7 @@ export interface ServerOptions {
   readonly blobAddress?: string | null
   readonly pagesFolder?: string
   readonly log?: Logger
-  /** The journal is gone for good: the process can only end, and start again where the journal ends. */
+  /** The journal is gone for good, or the runs are not what it says: the process can only end, and start again from it. */
   readonly onBroken?: (error: Error) => void
   /** Another journal, dataset or clock than the real ones, for tests. */
   readonly journal?: Journal
@@ -83,6 +83,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     boot: randomBytes(4).toString('hex'),
     listener: {
       work: () => volunteers?.work(),
+      broken: (error) => options.onBroken?.(error instanceof Error ? error : new Error(String(error))),
       event: (event) => events.send(event),
       warn: (message, details) => log.warn(details, message),
     },

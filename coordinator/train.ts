@@ -56,8 +56,9 @@ async function train(file: string, options: Options): Promise<void> {
     fail(`--volunteers: expected a whole number from 1 on, got ${options.volunteers}`)
   const started = new Date().toISOString().replace(/[:.]/g, '-')
   const folder = resolve(options.data ?? join('data', `${basename(file, '.json')}-${started}`))
-  const server = await startServer({ port: 0, dataFolder: folder })
-  const run = await resumeOrCreate(server, spec)
+  const onBroken = (error: Error) => fail(`${error.message}; what was acknowledged is safe, run the same command again`)
+  const server = await startServer({ port: 0, dataFolder: folder, onBroken })
+  const run = resumeOrCreate(server, spec)
   const volunteers = startVolunteers(server, run, options)
   let stopping = false
   const stop = async () => {

@@ -32,6 +32,9 @@ import { Uploads } from './uploads.ts'
  * that they are folded into stay in the processor's caches, and sockets are served between turns.
  */
 const UPDATES_A_TURN = 32
+/** A volunteer has two updates under way at most, and may send one of them again. */
+const UPDATES_WAITING = 8
+const UPDATES_RETRY_MS = 500
 /** A lease request that finds no work is answered after at most so long; work that appears answers it at once. */
 const PARK_MS = 8_000
 /** Malformed messages a connection may send before it is ended. */
@@ -59,6 +62,8 @@ interface Session {
   readonly socket: Socket
   volunteer: string | null
   malformed: number
+  /** Its updates that wait for their turn. */
+  updates: number
 }
 type Answer<E extends EventName> = (reply: AnswerOf<E> | Refusal) => void
 type Handler<E extends EventName> = (
@@ -72,7 +77,7 @@ export class Volunteers {
   private readonly options: VolunteersOptions
   private readonly sessions = new Map<string, Session>()
   private readonly uploads = new Uploads()
-  private readonly parked = new Map<string, { answer: Answer<'lease'>; until: number }>()
+  private readonly parked = new Map<string, { session: Session; answer: Answer<'lease'>; until: number }>()
   /** Whole updates that are to be taken. */
   private readonly updates: { session: Session; answer: (verdict: Verdict | Refusal) => void; take: () => void }[] = []
   /** Work may have appeared since those who wait for some were asked about. */
@@ -100,38 +105,42 @@ export class Volunteers {
 
   private takeTurn(): void {
     this.turn = null
-    for (const { session, answer, take } of this.updates.splice(0, UPDATES_A_TURN))
+    for (const { session, answer, take } of this.updates.splice(0, UPDATES_A_TURN)) {
+      session.updates--
       this.guarded(session, 'update', answer, take)
+    }
     if (this.called) this.callWaiting()
     if (this.updates.length > 0) this.turn ??= setImmediate(() => this.takeTurn())
   }
 
   private callWaiting(): void {
     this.called = false
-    for (const [volunteer, { answer }] of this.parked) {
-      const reply = this.options.runs.lease(volunteer, this.options.now())
-      if ('waitMs' in reply) continue
-      this.parked.delete(volunteer)
-      answer(reply)
+    for (const [volunteer, { session, answer }] of this.parked) {
+      this.guarded(session, 'lease', answer, () => {
+        const reply = this.options.runs.lease(volunteer, this.options.now())
+        if ('waitMs' in reply) return
+        this.parked.delete(volunteer)
+        answer(reply)
+      })
     }
   }
 
   /** Once a second: answers those who waited long enough, forgets dead uploads, tells how the runs go. */
   tick(now: number): void {
     this.uploads.expire(now)
-    for (const [volunteer, { answer, until }] of this.parked) {
+    for (const [volunteer, { session, answer, until }] of this.parked) {
       if (until > now) continue
       this.parked.delete(volunteer)
-      answer(this.options.runs.lease(volunteer, now))
+      this.guarded(session, 'lease', answer, () => answer(this.options.runs.lease(volunteer, now)))
     }
     this.tellProgress()
   }
 
   private connected(socket: Socket): void {
-    const session: Session = { socket, volunteer: null, malformed: 0 }
+    const session: Session = { socket, volunteer: null, malformed: 0, updates: 0 }
     const { log } = this.options
     this.on(session, 'hello', null)
-    this.on(session, 'lease', (_session, volunteer, _request, answer) => this.lease(volunteer, answer))
+    this.on(session, 'lease', (_session, volunteer, _request, answer) => this.lease(session, volunteer, answer))
     this.on(session, 'download', (_session, volunteer, request, answer) =>
       answer(this.download(socket, volunteer, request)),
     )
@@ -261,12 +270,12 @@ export class Volunteers {
     this.told.delete(volunteer)
   }
 
-  private lease(volunteer: string, answer: Answer<'lease'>): void {
+  private lease(session: Session, volunteer: string, answer: Answer<'lease'>): void {
     const now = this.options.now()
     const reply = this.options.runs.lease(volunteer, now)
     if (!('waitMs' in reply)) return answer(reply)
     const before = this.parked.get(volunteer)
-    this.parked.set(volunteer, { answer, until: now + PARK_MS })
+    this.parked.set(volunteer, { session, answer, until: now + PARK_MS })
     before?.answer(reply)
   }
 
@@ -324,6 +333,10 @@ export class Volunteers {
     payload: Uint8Array,
     answer: (verdict: Verdict | Refusal) => void,
   ): void {
+    if (session.updates >= UPDATES_WAITING) {
+      return answer(refuse('rate-limited', 'wait for the answers to the updates that were sent', UPDATES_RETRY_MS))
+    }
+    session.updates++
     const take = () => {
       const verdict = this.options.runs.submit(volunteer, update, payload, this.options.now())
       const again = 'code' in verdict && verdict.next === 'retry'

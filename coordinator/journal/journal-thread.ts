@@ -17,7 +17,7 @@ export interface JournalThreadData {
 export interface Request {
   id: number
   /** A method of the journal; `page` is a part of `read`, and `move` takes what the tail was filled with. */
-  method: Exclude<keyof Journal, 'read'> | 'open' | 'move' | 'page'
+  method: Exclude<keyof Journal, 'read' | 'append'> | 'open' | 'move' | 'page'
   args: unknown[]
 }
 export type Reply = { id: number; result: unknown } | { id: number; fault: StorageFault | 'mistake'; message: string }

@@ -43,8 +43,8 @@ export interface Checkpoint {
  * - `full`: no room to write; the journal stays usable, and the same write succeeds once there is room.
  * - `damaged`: the file is not what was written.
  * - `locked`: another coordinator has it open (only when opening).
- * - `failed`: anything else the disk said. What the disk holds of this write is not known before the journal is
- *   opened anew, so a process that meets it while appending should end.
+ * - `failed`: anything else the disk said. What SQLite holds of this write is not known before it is opened anew, so a
+ *   process that meets it should end.
  */
 export type StorageFault = 'full' | 'damaged' | 'locked' | 'failed'
 

@@ -32,7 +32,9 @@ export interface SqliteJournalOptions {
 /** PRAGMA application_id, "CGJ1": tells this file from any other SQLite database. */
 const APPLICATION_ID = 0x43474a31
 /** PRAGMA user_version: of the tables, and of what run/history.ts keeps in them. Another one is refused. */
-const SCHEMA_VERSION = 3
+const SCHEMA_VERSION = 4
+/** The one before had no tail: it is read as it is, and whoever knows no other must not open it from then on. */
+const SCHEMA_BEFORE = 3
 
 /** Measured with 55 kB payloads in groups of some tens: 0.11, 0.10, 0.09 and 0.10 ms of CPU an entry with 4, 8, 16, 32 kB. */
 const PAGE_BYTES = 8192
@@ -106,7 +108,7 @@ class SqliteJournal implements RowJournal {
       this.insert(leftRows(path, this.lastSeq))
       removeTail(path)
     } catch (error) {
-      this.database.close()
+      this.release()
       throw error
     }
   }
@@ -122,6 +124,8 @@ class SqliteJournal implements RowJournal {
   insert(rows: readonly Row[]): void {
     this.checkOpen()
     if (rows.length === 0) return
+    const gap = rows.findIndex(({ seq }, i) => seq !== this.lastSeq + 1 + i)
+    if (gap !== -1) throw new Error(`invariant: row ${rows[gap].seq} does not follow entry ${this.lastSeq + gap}`)
     this.transaction(() => {
       for (const { seq, run, at, kind, data, checksum, payload } of rows)
         this.statements.insertEntry.run([seq, run, at, kind, data, checksum, payload])
@@ -249,12 +253,16 @@ class SqliteJournal implements RowJournal {
   close(): void {
     if (this.closed) return
     this.closed = true
+    this.release()
+  }
+
+  private release(): void {
     // libsql keeps the file, and so its lock, until the garbage collector has found the prepared statements. This gives
     // the lock up at once, and leaves one file behind that can be copied. Where it fails (a full disk) nothing is lost,
     // and the lock ends with the process.
     try {
       this.database.exec('PRAGMA journal_mode = DELETE; PRAGMA locking_mode = NORMAL')
-      this.statements.lastSeq.get()
+      this.database.prepare('SELECT max(seq) FROM entries').get()
     } catch {}
     this.database.close()
   }
@@ -319,7 +327,7 @@ function prepareSchema(database: Database.Database, path: string): void {
       `${path} is a SQLite database, but not a Crowdgrad journal: choose another folder, or move the file aside`,
     )
   }
-  if (tables > 0 && version !== SCHEMA_VERSION) {
+  if (tables > 0 && version !== SCHEMA_VERSION && version !== SCHEMA_BEFORE) {
     const age = version > SCHEMA_VERSION ? 'a newer' : 'an older'
     throw new StorageError(
       'failed',

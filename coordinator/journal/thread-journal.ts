@@ -1,11 +1,11 @@
 /**
- * The SQLite journal in a thread of its own, so that no fsync ever holds up a socket. `append` writes the tail (tail.ts)
- * and returns; MOVE_AFTER_MS later the thread moves what has gathered there into SQLite. `saveCheckpoint` and `prune` return
- * at once, too; everything else waits for its answer. Requests are done, and their outcomes told, in the order in which
- * they were made.
+ * The SQLite journal in a thread of its own, so that no fsync holds up a socket. `append` writes the tail (tail.ts) and
+ * returns; MOVE_AFTER_MS later the thread moves what has gathered there into SQLite. It waits only where TAIL_MAX_BYTES
+ * lie there: the disk is slower than the crowd. `saveCheckpoint` and `prune` return at once, too, and are asked when the
+ * entries that they stand for are moved; everything else waits for its answer.
  *
- * Where SQLite cannot be written (a full disk), what was accepted stays in the tail, nothing more is accepted, and the
- * move is tried again until it succeeds.
+ * Where the disk under SQLite is full, what was accepted stays in the tail, nothing more is accepted, and the move is tried
+ * again until it succeeds. Any other fault ends the journal, and the process with it: the tail holds what is to be done.
  */
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads'
 import { type Checkpoint, type Entry, type Journal, type NewEntry, StorageError } from './journal.ts'
@@ -38,6 +38,7 @@ export interface Hearing {
 
 export interface ThreadJournalOptions extends SqliteJournalOptions {
   answerWithinMs?: number
+  tailMaxBytes?: number
 }
 
 export async function openThreadJournal(
@@ -60,10 +61,12 @@ class ThreadJournal implements Journal {
   private readonly onFault: (error: StorageError) => void
   private readonly onBroken: (error: StorageError) => void
   private readonly answerWithinMs: number
+  private readonly tailMaxBytes: number
   private lastId = 0
   /** Looks whether the oldest request is answered in time, where nobody waits for it. */
   private watch: NodeJS.Timeout | undefined
   private broken: StorageError | null = null
+  private closed = false
   /** From `open` on. */
   private tail!: Tail
   private nextSeq = 0
@@ -81,6 +84,7 @@ class ThreadJournal implements Journal {
   constructor(path: string, { onFault, onBroken }: Hearing, options: ThreadJournalOptions) {
     this.path = path
     this.answerWithinMs = options.answerWithinMs ?? ANSWER_WITHIN_MS
+    this.tailMaxBytes = options.tailMaxBytes ?? TAIL_MAX_BYTES
     this.onFault = onFault
     this.onBroken = onBroken
     const { port1, port2 } = new MessageChannel()
@@ -123,7 +127,7 @@ class ThreadJournal implements Journal {
     const first = this.nextSeq
     if (entries.length === 0) return first
     if (this.fault !== null) throw this.fault
-    if (this.tail.bytes > TAIL_MAX_BYTES) this.settle()
+    if (this.tail.bytes > this.tailMaxBytes) this.settle()
     this.tail.write(entries, first)
     this.nextSeq += entries.length
     this.moveLater(MOVE_AFTER_MS)
@@ -155,11 +159,25 @@ class ThreadJournal implements Journal {
       },
       failed: (error) => {
         this.asking = false
-        if (this.fault === null) this.onFault(storageError(error))
-        this.fault = storageError(error)
-        if (this.broken === null) this.moveLater(MOVE_RETRY_MS)
+        this.notMoved(storageError(error))
       },
     })
+  }
+
+  private notMoved(error: StorageError): void {
+    const first = this.fault === null
+    this.fault = error
+    // What SQLite has of it is not known before it is opened anew, and then the tail is at hand.
+    if (error.fault !== 'full') return this.breakOff(error.message)
+    this.moveLater(MOVE_RETRY_MS)
+    if (!first) return
+    this.onFault(error)
+    try {
+      // It may be a while.
+      this.tail.sync()
+    } catch (cause) {
+      this.onFault(storageError(cause as Error))
+    }
   }
 
   /** Waits until everything that was appended is in SQLite. Throws StorageError where that cannot be. */
@@ -201,7 +219,7 @@ class ThreadJournal implements Journal {
   saveCheckpoint(checkpoint: Checkpoint): void {
     // The vectors are views of what goes on changing.
     const vectors = checkpoint.vectors.map((vector) => ({ ...vector, values: vector.values.slice() }))
-    this.follow('saveCheckpoint', { ...checkpoint, vectors })
+    this.follow('saveCheckpoint', { ...checkpoint, vectors }, this.nextSeq - 1)
   }
 
   loadCheckpoint(run: string): Checkpoint | null {
@@ -211,15 +229,16 @@ class ThreadJournal implements Journal {
   }
 
   prune(run: string): void {
-    this.follow('prune', run)
+    // After the checkpoints asked before it; but where entries wait for room, what it frees may be what they need.
+    this.follow('prune', run, this.fault === null ? (this.behind.at(-1)?.seq ?? this.movedTo) : this.movedTo)
   }
 
-  /** Asks when all that was appended before is in SQLite: a checkpoint stands for entries that are there. */
-  private follow(method: 'saveCheckpoint' | 'prune', argument: unknown): void {
+  /** Asks when the entries up to `seq` are in SQLite: a checkpoint stands for entries that are there. */
+  private follow(method: 'saveCheckpoint' | 'prune', argument: unknown, seq: number): void {
     const failed = (error: Error) => this.onFault(storageError(error))
     const ask = () => this.ask(method, [argument], { done: () => {}, failed })
-    if (this.movedTo === this.nextSeq - 1 || this.broken !== null) return ask()
-    this.behind.push({ seq: this.nextSeq - 1, ask })
+    if (seq <= this.movedTo || this.broken !== null) return ask()
+    this.behind.push({ seq, ask })
     this.move()
   }
 
@@ -232,19 +251,18 @@ class ThreadJournal implements Journal {
   }
 
   close(): void {
-    if (this.broken !== null) return
-    this.stopTimer()
-    let emptied = true
+    if (this.closed) return
+    this.closed = true
     try {
       this.settle()
     } catch (error) {
       if (!(error instanceof StorageError)) throw error
-      // Whoever opens the journal next moves it.
-      emptied = false
+      // Whoever opens the journal next moves what is left.
     }
     this.stopTimer()
-    this.wait('close', [])
-    this.tail.close(emptied)
+    // While the folder is still ours.
+    this.tail.close(this.movedTo === this.nextSeq - 1)
+    if (this.broken === null) this.wait('close', [])
     this.broken = new StorageError('failed', 'invariant: the journal is closed')
     clearInterval(this.watch)
     this.port.close()

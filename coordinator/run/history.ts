@@ -193,7 +193,7 @@ export class History {
         return { train: null, test: this.foldEvaluated(entry.data as TestPoint, entry.payload) }
       case 'state': {
         const { state, reason } = entry.data as StateData
-        // It was allowed when it was asked for; what was journalled since may have finished the run.
+        // In an older journal, what was journalled since it was asked for may have finished the run.
         if (TRANSITIONS[this.state].includes(state)) this.enter(state, reason, entry.at)
         this.endStageIfTested()
         break

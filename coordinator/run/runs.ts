@@ -30,6 +30,8 @@ export interface Listener {
   /** There may be work now for a volunteer that was told to wait. */
   work(): void
   event(event: LiveEvent): void
+  /** What is in the journal could not be folded in: nothing that this process says from now on can be believed. */
+  broken(error: unknown): void
   /** Something an operator should read in the log. */
   warn(message: string, details: Record<string, unknown>): void
 }
@@ -154,8 +156,10 @@ export class Runs {
 
   /** What an operator, or we ourselves, did to a run is in the journal. */
   private changed(run: Run, entries: readonly Entry[], now: number): RunDetail {
-    for (const entry of entries) run.history.fold(entry)
-    run.recovered()
+    this.folded(() => {
+      for (const entry of entries) run.history.fold(entry)
+      run.recovered()
+    })
     if (entries[0].kind === 'created' || run.state === 'finished') this.saveCheckpoint(run)
     this.surroundings.listener.work()
     return this.tell(run, now)
@@ -229,7 +233,7 @@ export class Runs {
       run.unsettle(submission, now)
       return storageRefusal(error)
     }
-    const settlement = run.settle(submission, written, now)
+    const settlement = this.folded(() => run.settle(submission, written, now))
     const answer = this.answer(volunteer, update.next, settlement, now)
     this.announceEvents(run, settlement, now)
     if (run.history.checkpointDue || run.state === 'finished') this.saveCheckpoint(run)
@@ -351,6 +355,15 @@ export class Runs {
         this.surroundings.listener.warn('the journal could not be written', { error: message })
       }
       this.storageFault = message
+      throw error
+    }
+  }
+
+  private folded<T>(fold: () => T): T {
+    try {
+      return fold()
+    } catch (error) {
+      this.surroundings.listener.broken(error)
       throw error
     }
   }

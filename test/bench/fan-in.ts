@@ -1,6 +1,6 @@
 /**
  * How much does one update cost the coordinator when 1, 16 or 256 volunteers push at once? Synthetic volunteers (real
- * sockets, no compute) push int8 updates of 55,386 parameters that are journaled with fsync, applied by Adagrad and
+ * sockets, no compute) push int8 updates of 55,386 parameters that are journaled, applied by Adagrad and
  * acknowledged; each takes a lease and its start for every update, as the real one does. Beside it in the same run,
  * Socket.IO servers that echo messages of the same size to as many clients: one with the native add-on (bufferutil) that
  * the coordinator has too, which is the one in the figures, and one as `npm install socket.io` gives it.

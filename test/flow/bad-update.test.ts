@@ -1,7 +1,7 @@
 /** Bad leases, versions and updates at a real coordinator: refused exactly, and nobody else notices (bystander.ts). */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { codecs, encodeVector } from '../../shared/codec.ts'
-import { CHUNK_BYTES } from '../../shared/protocol.ts'
+import { CHUNK_BYTES, type Refusal } from '../../shared/protocol.ts'
 import { CODECS } from '../../shared/run-spec.ts'
 import { Bystander, expectRefusal, VALID } from '../support/bystander.ts'
 import { SMALL, SMALL_CHUNKED, startCoordinator } from '../support/coordinator.ts'
@@ -97,6 +97,18 @@ describe('leases', () => {
     })
     const after = bystander.coordinator.runs.get(bystander.runs.f32)!.detail(0)
     expect([after.updatesAccepted - before.updatesAccepted, after.examples - before.examples]).toEqual([1, 10])
+  })
+
+  test('who sends update upon update without waiting for answers is told to wait [G3]', async () => {
+    const bad = await bystander.newcomer('f32')
+    const { lease, start } = await bad.begin()
+    const replies = await bystander.harmless(() =>
+      Promise.all(Array.from({ length: 500 }, () => bad.send({ ...lease, id: `${lease.id}9` }, start))),
+    )
+    const codes = replies.map((reply) => (reply as Refusal).code)
+    expect(new Set(codes)).toEqual(new Set(['lease-unknown', 'rate-limited']))
+    // A turn takes some, and then as many may wait again.
+    expect(codes.filter((code) => code === 'rate-limited').length).toBeGreaterThan(100)
   })
 
   test('a volunteer gets two leases at a time; who asks for a third is told the second again, or that it is busy [L6]', async () => {

@@ -1,4 +1,4 @@
-/** The journal's thread breaks while volunteers wait for it: they are told, and the process ends and starts again. */
+/** The journal's thread breaks while volunteers train: they are told, and the process ends and starts again. */
 import { cpSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Worker } from 'node:worker_threads'

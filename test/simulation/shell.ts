@@ -98,6 +98,9 @@ export class Shell {
           this.called = true
         },
         event: () => {},
+        broken: (error) => {
+          throw error
+        },
         warn: () => {},
       },
     })
@@ -127,6 +130,7 @@ export class Shell {
     this.runs = null
     this.disk.killAt = null
     this.called = false
+    this.turnAt = 0
     this.parked.clear()
     const sessions = [...this.sessions.values()]
     this.sessions.clear()

@@ -29,6 +29,8 @@ export class Desk {
   readonly journal: MemoryJournal
   readonly runs: Runs
   readonly warnings: string[] = []
+  /** What the runs are told to be unlike the journal by. */
+  readonly broken: unknown[] = []
   /** Nobody can be told that there is work. */
   deaf = false
   now: number
@@ -46,6 +48,7 @@ export class Desk {
           if (this.deaf) throw new Error('the sockets are gone')
         },
         event: () => {},
+        broken: (error) => this.broken.push(error),
         warn: (message) => this.warnings.push(message),
       },
     })

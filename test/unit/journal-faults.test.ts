@@ -120,7 +120,21 @@ describe('the journal in SQLite, when its file is not what was written', () => {
     const other = new Database(path)
     other.exec(`PRAGMA user_version = ${schema}`)
     other.close()
-    expectFault(() => openSqliteJournal(path), 'failed', path, by, `schema ${schema}`, 'knows schema 3')
+    expectFault(() => openSqliteJournal(path), 'failed', path, by, `schema ${schema}`, 'knows schema 4')
+  })
+
+  test('schema 3, which had no tail, is read on and is schema 4 from then on', () => {
+    const path = written()
+    const other = new Database(path)
+    other.exec('PRAGMA user_version = 3')
+    other.close()
+    const journal = openAt(path)
+    const last = journal.append([entry('run', 1)])
+    expect(last).toBeGreaterThan(1)
+    journal.close()
+    const after = new Database(path)
+    expect(after.prepare('PRAGMA user_version').get()).toMatchObject({ user_version: 4 })
+    after.close()
   })
 
   test('an empty file is a journal not yet begun', () => {

@@ -52,7 +52,12 @@ function desk() {
     openDataset: emptyDataset,
     blob: (bytes) => ({ hash: '0'.repeat(64), bytes }),
     boot: 'b',
-    listener: { work() {}, event() {}, warn: (message) => expect.fail(message) },
+    listener: {
+      work() {},
+      event() {},
+      broken: (error) => expect.fail(String(error)),
+      warn: (message) => expect.fail(message),
+    },
   })
   runs.create('r0', parsed.spec, NOW)
   let now = NOW

@@ -40,7 +40,7 @@ describe('evaluation', () => {
     expect(run).toMatchObject({ state: 'finished', settled: true })
   })
 
-  it('is not over before it is in the journal', () => {
+  it('begins anew after a restart, of which only whole tests survive', () => {
     const at = trained()
     const [first] = [at.lease('own'), at.lease('own')]
     at.start('own', first)

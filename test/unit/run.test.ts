@@ -49,7 +49,21 @@ describe('journal', () => {
     at.deaf = true
     expect(() => at.submit('ann', lease, version)).toThrow('the sockets are gone')
     expect(at.runs.get('r0')!.history.counts.updates).toBe(1)
+    expect(at.broken).toEqual([])
     expect(stateOf(at.again())).toBe(stateOf(at))
+  })
+
+  it('[J2] says that it is broken when what it journalled cannot be folded in', () => {
+    const at = desk()
+    at.hello('ann')
+    const lease = at.lease('ann')
+    const { version } = at.start('ann', lease)
+    const fault = new Error('invariant: for the test')
+    at.runs.get('r0')!.history.fold = () => {
+      throw fault
+    }
+    expect(() => at.submit('ann', lease, version)).toThrow(fault)
+    expect(at.broken).toEqual([fault])
   })
 })
 

@@ -1,12 +1,23 @@
 /** The journal's tail: what a process left in it is there for whoever opens the journal next, and nothing else is. */
-import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import {
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeEach, describe, expect, test } from 'vitest'
 import { StorageError } from '../../coordinator/journal/journal.ts'
 import { openSqliteJournal } from '../../coordinator/journal/sqlite-journal.ts'
-import { filledRows, Tail } from '../../coordinator/journal/tail.ts'
+import { filledRows, leftRows, Tail } from '../../coordinator/journal/tail.ts'
 import { openThreadJournal } from '../../coordinator/journal/thread-journal.ts'
+import { until } from '../support/coordinator.ts'
 import { entry } from '../support/journal-entries.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'crowdgrad-tail-'))
@@ -80,7 +91,8 @@ describe('what is left in the tail', () => {
     tail.close(false)
     const whole = readFileSync(`${path}-tail0`)
     copyFileSync(path, `${path}.before`)
-    for (let at = 0; at < whole.length; at += 3) {
+    // But for the zeros after the last row.
+    for (let at = 0; at < whole.length - 12; at += 3) {
       copyFileSync(`${path}.before`, path)
       const spoilt = Buffer.from(whole)
       spoilt[at] ^= 0x11
@@ -91,26 +103,91 @@ describe('what is left in the tail', () => {
     }
   })
 
-  test('is without the rest of longer rows that were there before', () => {
+  test("is without what lies behind it, were it a row of a volunteer's own making", () => {
     journalOf(8)
+    const forged = new Tail(`${path}.forged`)
+    forged.write([{ ...entry('run', 1), data: 'forged' }], 10)
+    forged.close(false)
+    const row = readFileSync(`${path}.forged-tail0`)
     const tail = new Tail(path)
-    tail.write(entries(5, 8, 300), 5)
+    tail.write([entry('run', 9)], 9)
+    const end = tail.bytes
     // They were moved: both files are written from their beginning again.
     tail.turn()
     tail.turn()
-    tail.write(entries(9, 10), 9)
+    // A payload that has that row wherever the one after it may end, and numbers that are JSON everywhere else.
+    const payload = Buffer.alloc(4 * end, '5')
+    for (let at = 0; at + row.length < payload.length; at += row.length) row.copy(payload, at)
+    for (let shift = 0; shift < row.length; shift++) {
+      const shifted = Buffer.concat([Buffer.alloc(shift, '5'), payload])
+      tail.write([{ ...entry('run', 8), payload: shifted }], 8)
+      tail.turn()
+      tail.turn()
+      tail.write([entry('run', 9)], 9)
+      const left = leftRows(path, 8)
+      expect(left.map(({ seq }) => seq)).toEqual([9])
+      tail.turn()
+      tail.turn()
+    }
+    tail.write([entry('run', 9)], 9)
     tail.close(false)
-    expect(found()).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+    expect(found()).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9])
+  })
+
+  test('is of a whole append or nothing: a run that is created has begun', () => {
+    journalOf(1)
+    const tail = new Tail(path)
+    tail.write([entry('run', 2)], 2)
+    const before = tail.bytes
+    tail.write(entries(3, 4), 3)
+    tail.close(false)
+    const whole = readFileSync(`${path}-tail0`)
+    // All of the first of the two, and most of the second.
+    writeFileSync(`${path}-tail0`, whole.subarray(0, before + 0.9 * (whole.length - before)))
+    expect(found()).toEqual([1, 2])
+  })
+
+  test('is without what was refused because the disk was full [J1] [J3]', async () => {
+    const script = `
+      import { openSqliteJournal } from '/repo/coordinator/journal/sqlite-journal.ts'
+      import { Tail } from '/repo/coordinator/journal/tail.ts'
+      import { entry } from '/repo/test/support/journal-entries.ts'
+      const path = process.argv[1]
+      openSqliteJournal(path).close()
+      const tail = new Tail(path)
+      let refused = null
+      try { tail.write([entry('run', 1, 1000), entry('run', 2, 100_000)], 1) } catch (error) { refused = error.fault }
+      tail.turn()
+      tail.write([entry('run', 1), entry('run', 2)], 1)
+      console.log(refused)
+    `.replaceAll('/repo', process.cwd())
+    const child = spawn('bash', [
+      '-c',
+      `ulimit -f 64; exec "$0" "$@"`,
+      process.execPath,
+      '--import',
+      'tsx',
+      '--input-type=module',
+      '-e',
+      script,
+      path,
+    ])
+    const said: Buffer[] = []
+    child.stdout.on('data', (bytes) => said.push(bytes))
+    child.stderr.on('data', (bytes) => said.push(bytes))
+    await new Promise((resolve) => child.once('exit', resolve))
+    expect(Buffer.concat(said).toString()).toBe('full\n')
+    expect(found()).toEqual([1, 2])
   })
 
   test('ends where a loss of power took a part of it [J6]', () => {
     journalOf(2)
     const tail = new Tail(path)
-    tail.write(entries(3, 5), 3)
+    for (let seq = 3; seq <= 5; seq++) tail.write([entry('run', seq)], seq)
     tail.turn()
     tail.write(entries(6, 8), 6)
     tail.close(false)
-    truncateSync(`${path}-tail0`, readFileSync(`${path}-tail0`).length - 1)
+    truncateSync(`${path}-tail0`, readFileSync(`${path}-tail0`).length - 13)
     expect(found()).toEqual([1, 2, 3, 4])
   })
 
@@ -136,10 +213,81 @@ test('what was filled in is read back as it was written', () => {
     expect(filledRows(path, filled).map(({ seq }) => seq)).toEqual(entries(from, to).map((_, i) => from + i))
     expect(tail.bytes).toBe(0)
   }
+  truncateSync(`${path}-tail0`, 10)
+  expect(() => filledRows(path, { file: 0, bytes: 100 })).toThrow(StorageError)
   tail.close(true)
 })
 
+test('a checkpoint waits for its entries, and whoever asks for it waits for both [J4]', async () => {
+  const journal = await openThreadJournal(path, { onFault: () => {}, onBroken: () => {} })
+  for (let seq = 1; seq <= 20; seq++) {
+    journal.append([entry('run', seq)])
+    const values = Float32Array.of(seq)
+    journal.saveCheckpoint({ run: 'run', seq, state: seq, vectors: [{ name: 'w', range: 0, values }] })
+    expect(journal.loadCheckpoint('run')).toMatchObject({ seq, state: seq })
+  }
+  journal.close()
+})
+
+test('a disk that is slower than the crowd is waited for: the tail does not grow without end', async () => {
+  const tailMaxBytes = 1_000_000
+  const journal = await openThreadJournal(path, { onFault: () => {}, onBroken: () => {} }, { tailMaxBytes })
+  for (let seq = 1; seq <= 60; seq++) journal.append([entry('run', seq, 200_000)])
+  for (const file of [0, 1]) expect(statSync(`${path}-tail${file}`).size).toBeLessThan(tailMaxBytes + 300_000)
+  journal.close()
+  expect(found()).toHaveLength(60)
+})
+
+test('a fault that is no want of room ends the journal, and what it took is in the tail [J1]', async () => {
+  let broke = (_error: StorageError) => {}
+  const broken = new Promise<StorageError>((resolve) => {
+    broke = resolve
+  })
+  const journal = await openThreadJournal(path, { onFault: () => {}, onBroken: broke })
+  journal.append([entry('run', 1)])
+  copyFileSync(`${path}-tail0`, `${path}.kept`)
+  truncateSync(`${path}-tail0`, 20)
+  expect(await broken).toMatchObject({ fault: 'failed', message: expect.stringContaining('holds 0 of') })
+  expect(() => journal.append([entry('run', 2)])).toThrow(StorageError)
+  journal.close()
+  // The thread that was broken off still has the file.
+  copyFileSync(`${path}.kept`, `${path}.copy-tail0`)
+  copyFileSync(path, `${path}.copy`)
+  path = `${path}.copy`
+  expect(found()).toEqual([1])
+})
+
 describe('a journal whose SQLite is full', () => {
+  test('goes on by itself when there is room again', async () => {
+    const faults: string[] = []
+    const hearing = { onFault: ({ fault }: StorageError) => faults.push(fault), onBroken: () => {} }
+    const journal = await openThreadJournal(path, hearing, { maxPages: 200 })
+    let seq = 0
+    const fill = async () => {
+      for (;;) {
+        seq = journal.append([entry('run', seq + 1, 50_000)])
+        journal.saveCheckpoint({ run: 'run', seq, state: seq, vectors: [] })
+        await new Promise((resolve) => setTimeout(resolve, 5))
+      }
+    }
+    await expect(fill()).rejects.toMatchObject({ fault: 'full' })
+    // What pruning frees is what the entries need that wait.
+    journal.prune('run')
+    await until('there is room', () => {
+      try {
+        seq = journal.append([entry('run', seq + 1, 100)])
+        return true
+      } catch {
+        return false
+      }
+    })
+    expect(faults).toContain('full')
+    journal.close()
+    const after = openSqliteJournal(path)
+    expect([...after.read('run', 0)].map((each) => each.seq)).toEqual(Array.from({ length: seq }, (_, i) => i + 1))
+    after.close()
+  })
+
   test('takes what the tail takes, then refuses; nothing that it took is lost, and it goes on when there is room [J1] [J3]', async () => {
     const faults: string[] = []
     const hearing = { onFault: ({ fault }: StorageError) => faults.push(fault), onBroken: () => {} }
