@@ -61,8 +61,8 @@ const DEADLINE_MIN_MS = 10_000
 const UPLOAD_MS = 60_000
 /** All such room together: 100 MB at 64 kB/s. */
 const UPLOADS_MAX_MS = 1_800_000
-/** How many ended leases are remembered, so that a late or repeated update gets the right answer. */
-const ENDED_REMEMBERED = 20_000
+/** How many ended leases are remembered at least, so that a late or repeated update gets the right answer. */
+const ENDED_REMEMBERED = 10_000
 
 export const allowanceMs = (expectedMs: number): number => Math.max(DEADLINE_MIN_MS, DEADLINE_FACTOR * expectedMs)
 
@@ -172,8 +172,17 @@ export class Leases {
     if (theirs?.size === 0) this.byVolunteer.delete(lease.volunteer)
     this.onEnd(lease)
     this.ended.set(id, { volunteer: lease.volunteer, ending })
-    if (this.ended.size > ENDED_REMEMBERED) this.ended.delete(this.ended.keys().next().value!)
+    if (this.ended.size > 2 * ENDED_REMEMBERED) this.forget(ENDED_REMEMBERED)
     return lease
+  }
+
+  /** Many at a time: to find the oldest key of a map, all those deleted before it are passed over. */
+  private forget(count: number): void {
+    let left = count
+    for (const id of this.ended.keys()) {
+      if (left-- === 0) return
+      this.ended.delete(id)
+    }
   }
 
   /**

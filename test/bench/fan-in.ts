@@ -23,7 +23,7 @@ const PARAMETERS = 55_386
 const VOLUNTEERS = [1, 16, 256]
 const MESSAGES = { 1: 6_000, 16: 6_000, 256: 10_000 } as Record<number, number>
 /** So many first, in which caches, versions and the compiler's work fill up; memory is measured from then on. */
-const WARM_UP = 5_000
+const WARM_UP = 15_000
 
 class Measured {
   private readonly child: ChildProcess
