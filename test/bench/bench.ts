@@ -9,6 +9,7 @@ const BENCHES: Record<string, string> = {
   grid: 'the whole grid against a plain loop of the same step',
   'fan-in': 'many volunteers pushing into one coordinator',
   journal: 'appends to the SQLite journal',
+  'slow-line': 'leases that overlap, and those that do not, on a line of 20 Mbit/s',
 }
 
 const [name = '', ...rest] = process.argv.slice(2)
@@ -16,7 +17,7 @@ const file = join(import.meta.dirname, `${name}.ts`)
 if (!(name in BENCHES) || !existsSync(file)) {
   console.error(
     `expected the name of a benchmark:\n${Object.entries(BENCHES)
-      .map(([n, what]) => `  ${n.padEnd(8)} ${what}`)
+      .map(([n, what]) => `  ${n.padEnd(9)} ${what}`)
       .join('\n')}`,
   )
   process.exit(2)
