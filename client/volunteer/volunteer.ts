@@ -52,6 +52,7 @@ export interface VolunteerOptions {
 const SPEED_OVER_MS = 20_000
 const WAIT_AT_LEAST_MS = 20
 const WAIT_AT_MOST_MS = 60_000
+const ASK_AGAIN_MS = 1_000
 
 /** What leases are got with. */
 interface Hands {
@@ -86,6 +87,8 @@ export class Volunteer {
   /** The next lease that nobody has taken, on its way; and as soon as it is ready. */
   private coming!: Promise<ReadyLease>
   private next: ReadyLease | null = null
+  /** The update that is on its way. */
+  private sending: Promise<unknown> = Promise.resolve()
   /**
    * The newest parameters downloaded; several leases may start at one version. Of one welcome only: a coordinator that
    * lost its newest versions with its power makes others of the same number.
@@ -163,10 +166,14 @@ export class Volunteer {
     /** What is computed next, in order: where leases overlap there are two. */
     const ahead = [this.begin(hands, null)]
     for (;;) {
-      const work = await ahead.shift()!
-      if (work.ready.lease.overlaps && ahead.length === 0) ahead.push(this.begin(hands, null))
-      const computed = await this.compute(work).catch((error) => this.dropped(work.ready, error, false))
-      ahead.push(computed ? this.deliver(hands, work, computed) : this.begin(hands, null))
+      const { work, place } = await Promise.race(ahead.map(async (coming, place) => ({ work: await coming, place })))
+      ahead.splice(place, 1)
+      const { overlaps } = work.ready.lease
+      if (overlaps && ahead.length === 0) ahead.push(this.begin(hands, null))
+      const result = await this.compute(work).catch((error) => this.dropped(work.ready, error, false))
+      // Where leases overlap no more, the one that is begun already comes next.
+      if (!overlaps && ahead.length > 0) await (result && this.send(hands, work, result))
+      else ahead.push(result ? this.deliver(hands, work, result) : this.begin(hands, null))
     }
   }
 
@@ -190,12 +197,19 @@ export class Volunteer {
     }
   }
 
-  /** Sends what was computed; its acceptance begins a lease. */
+  /** Sends what was computed; its acceptance begins the next lease. */
   private deliver(hands: Hands, work: Work, result: LeaseResult): Promise<Work> {
-    return handled(this.send(hands, work, result).then((accepted) => this.begin(hands, accepted)))
+    const next = () => this.next?.lease.id
+    return handled(this.send(hands, work, result, next).then((accepted) => this.begin(hands, accepted)))
   }
 
-  private async send({ session }: Hands, { ready, start }: Work, result: LeaseResult): Promise<Accepted | null> {
+  /** One update after the other: two at a time would only make both late. */
+  private send(
+    { session }: Hands,
+    { ready, start }: Work,
+    result: LeaseResult,
+    next: () => string | undefined = () => undefined,
+  ): Promise<Accepted | null> {
     const { lease, model } = ready
     const payload = result.gradient
       ? encodeVectors(codecs[lease.codec], result.gradient, model.size)
@@ -204,14 +218,20 @@ export class Volunteer {
     const measureSum = model.measures ? result.measureSum : null
     const counts = { minibatches, examples, lossSum, correct, measureSum, computeMs }
     const update = { lease: lease.id, version: start.version, ...counts }
-    try {
-      const accepted = await submit(session, update, payload, () => this.next?.lease.id)
-      this.accepted(ready, result)
-      return accepted
-    } catch (error) {
-      this.dropped(ready, error, true)
-      return null
-    }
+    const sent = this.sending
+      .then(() => submit(session, update, payload, next))
+      .then(
+        (accepted) => {
+          this.accepted(ready, result)
+          return accepted
+        },
+        (error) => {
+          this.dropped(ready, error, true)
+          return null
+        },
+      )
+    this.sending = handled(sent)
+    return sent
   }
 
   /** The next lease, once it is ready. From then on the one after it is on its way. */
@@ -245,6 +265,11 @@ export class Volunteer {
         continue
       }
       const { lease } = answer
+      if (this.held.has(lease.id)) {
+        // Told again what we have: there is no more for us now.
+        await this.nap(ASK_AGAIN_MS)
+        continue
+      }
       this.held.add(lease.id)
       try {
         const inUse = [...this.begun].map(({ model }) => model.hash)

@@ -108,7 +108,7 @@ class SqliteJournal implements RowJournal {
       this.insert(leftRows(path, this.lastSeq))
       removeTail(path)
     } catch (error) {
-      this.release()
+      this.release('PRAGMA locking_mode = NORMAL')
       throw error
     }
   }
@@ -253,16 +253,16 @@ class SqliteJournal implements RowJournal {
   close(): void {
     if (this.closed) return
     this.closed = true
-    this.release()
+    this.release('PRAGMA journal_mode = DELETE; PRAGMA locking_mode = NORMAL')
   }
 
-  private release(): void {
+  private release(how: string): void {
     // libsql keeps the file, and so its lock, until the garbage collector has found the prepared statements. This gives
     // the lock up at once, and leaves one file behind that can be copied. Where it fails (a full disk) nothing is lost,
     // and the lock ends with the process.
     try {
-      this.database.exec('PRAGMA journal_mode = DELETE; PRAGMA locking_mode = NORMAL')
-      this.database.prepare('SELECT max(seq) FROM entries').get()
+      this.database.exec(how)
+      this.database.prepare('SELECT count(*) FROM sqlite_schema').get()
     } catch {}
     this.database.close()
   }

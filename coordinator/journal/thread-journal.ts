@@ -1,11 +1,12 @@
 /**
- * The SQLite journal in a thread of its own, so that no fsync holds up a socket. `append` writes the tail (tail.ts) and
+ * The SQLite journal in a thread of its own, so that no fsync of an update holds up a socket. `append` writes the tail (tail.ts) and
  * returns; MOVE_AFTER_MS later the thread moves what has gathered there into SQLite. It waits only where TAIL_MAX_BYTES
  * lie there: the disk is slower than the crowd. `saveCheckpoint` and `prune` return at once, too, and are asked when the
  * entries that they stand for are moved; everything else waits for its answer.
  *
  * Where the disk under SQLite is full, what was accepted stays in the tail, nothing more is accepted, and the move is tried
- * again until it succeeds. Any other fault ends the journal, and the process with it: the tail holds what is to be done.
+ * again until it succeeds. Any other fault of an append or a move ends the journal, and the process with it: the tail holds
+ * what is to be done. A checkpoint that cannot be written is only told of: the entries are there.
  */
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads'
 import { type Checkpoint, type Entry, type Journal, type NewEntry, StorageError } from './journal.ts'
@@ -128,10 +129,19 @@ class ThreadJournal implements Journal {
     if (entries.length === 0) return first
     if (this.fault !== null) throw this.fault
     if (this.tail.bytes > this.tailMaxBytes) this.settle()
-    this.tail.write(entries, first)
+    this.write(entries, first)
     this.nextSeq += entries.length
     this.moveLater(MOVE_AFTER_MS)
     return first
+  }
+
+  private write(entries: readonly NewEntry[], first: number): void {
+    try {
+      this.tail.write(entries, first)
+    } catch (error) {
+      if (error instanceof StorageError && error.fault !== 'full') this.breakOff(error.message)
+      throw error
+    }
   }
 
   private moveLater(ms: number): void {
@@ -229,8 +239,8 @@ class ThreadJournal implements Journal {
   }
 
   prune(run: string): void {
-    // After the checkpoints asked before it; but where entries wait for room, what it frees may be what they need.
-    this.follow('prune', run, this.fault === null ? (this.behind.at(-1)?.seq ?? this.movedTo) : this.movedTo)
+    // After the checkpoints asked before it; entries need not be waited for.
+    this.follow('prune', run, this.behind.at(-1)?.seq ?? this.movedTo)
   }
 
   /** Asks when the entries up to `seq` are in SQLite: a checkpoint stands for entries that are there. */

@@ -115,10 +115,7 @@ export class Leases {
   start(id: string, volunteer: string, binding: Binding, now: number): StartedLease {
     const lease = this.held.get(id)
     if (lease?.volunteer !== volunteer) throw new Error(`invariant: ${volunteer} starts ${id}, which it does not hold`)
-    // What it has started and not sent yet comes first.
-    const before = this.of(volunteer).filter(({ state }) => state === 'started')
-    const allowed = before.reduce((sum, other) => sum + allowanceMs(other.expectedMs), allowanceMs(lease.expectedMs))
-    const deadline = now + allowed
+    const deadline = now + allowanceMs(lease.expectedMs)
     const latest = deadline + UPLOADS_MAX_MS
     const rest = { binding, deadline, latest, startedAt: now, announced: false }
     const started: StartedLease = { ...lease, state: 'started', ...rest }

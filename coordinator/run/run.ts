@@ -157,6 +157,11 @@ export class Run {
     return this.leases.count(volunteer)
   }
 
+  /** The volunteer holds the lease and has not started it. */
+  isGranted(volunteer: string, id: string): boolean {
+    return this.leases.of(volunteer).some((lease) => lease.id === id && lease.state === 'granted')
+  }
+
   /** `elsewhere`: leases of other runs that it holds. */
   lease(volunteer: string, modelHash: string, elsewhere: number, now: number): LeaseReply | Refusal {
     const member = this.member(volunteer, now)

@@ -64,6 +64,8 @@ export class Runs {
     string,
     { introduction: Introduction; wanted: string | undefined; run: string | null }
   >()
+  /** Something that is journalled could not be folded in. */
+  private isBroken = false
   /** The last write to the journal failed: nothing is accepted until one succeeds. */
   storageFault: string | null = null
 
@@ -324,8 +326,11 @@ export class Runs {
     now: number,
   ): Verdict {
     const accepted = { ok: true, verdict: 'accepted', version, staleness } as const
+    // Where it was started before, by another answer, that one brought more.
+    const first = next !== undefined && this.runOfLease(next)?.isGranted(volunteer, next) === true
     const start = next === undefined ? undefined : this.start(volunteer, next, now)
     if (start === undefined || 'ok' in start) return accepted
+    if (!first) return { ...accepted, start }
     const more = this.volunteers.has(volunteer) ? this.lease(volunteer, now) : undefined
     return more !== undefined && 'lease' in more ? { ...accepted, start, lease: more.lease } : { ...accepted, start }
   }
@@ -363,6 +368,7 @@ export class Runs {
     try {
       return fold()
     } catch (error) {
+      this.isBroken = true
       this.surroundings.listener.broken(error)
       throw error
     }
@@ -371,7 +377,7 @@ export class Runs {
   private saveCheckpoint(run: Run): void {
     const { journal, listener } = this.surroundings
     // The last one of a run that failed, or may be about to, is the last that was good.
-    if (run.state === 'failed' || run.history.suspected) return
+    if (this.isBroken || run.state === 'failed' || run.history.suspected) return
     const checkpoint = run.history.checkpoint(run.id)
     if (checkpoint === null) return
     try {

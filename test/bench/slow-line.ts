@@ -34,11 +34,14 @@ async function line(port: number): Promise<{ server: Server; port: number }> {
 
 function slowly(from: Socket, to: Socket): void {
   let freeAt = 0
+  /** In order: timers of two lengths may fire in another one. */
+  const underWay: Buffer[] = []
   from.setNoDelay(true)
   from.on('data', (bytes) => {
     const now = performance.now()
     freeAt = Math.max(now, freeAt) + (8 * bytes.length) / BITS_PER_MS
-    setTimeout(() => to.writable && to.write(bytes), freeAt - now + DELAY_MS)
+    underWay.push(bytes)
+    setTimeout(() => to.writable && to.write(underWay.shift()!), freeAt - now + DELAY_MS)
   })
   const end = () => to.destroy()
   from.on('close', end)

@@ -263,15 +263,19 @@ describe('a journal whose SQLite is full', () => {
     const hearing = { onFault: ({ fault }: StorageError) => faults.push(fault), onBroken: () => {} }
     const journal = await openThreadJournal(path, hearing, { maxPages: 200 })
     let seq = 0
-    const fill = async () => {
+    for (let i = 0; i < 15; i++) seq = journal.append([entry('run', seq + 1, 50_000)])
+    for (const at of [seq - 1, seq]) journal.saveCheckpoint({ run: 'run', seq: at, state: at, vectors: [] })
+    expect(journal.loadCheckpoint('run')).toMatchObject({ seq })
+    // Asking for the runs waits until what was appended is moved, or cannot be.
+    const fill = () => {
       for (;;) {
         seq = journal.append([entry('run', seq + 1, 50_000)])
-        journal.saveCheckpoint({ run: 'run', seq, state: seq, vectors: [] })
-        await new Promise((resolve) => setTimeout(resolve, 5))
+        journal.runs()
       }
     }
-    await expect(fill()).rejects.toMatchObject({ fault: 'full' })
-    // What pruning frees is what the entries need that wait.
+    expect(fill).toThrow('disk is full')
+    expect(() => journal.append([entry('run', seq + 1)])).toThrow('disk is full')
+    // What pruning frees is what the entry needs that waits.
     journal.prune('run')
     await until('there is room', () => {
       try {

@@ -241,6 +241,34 @@ describe('a volunteer', () => {
     expect(coordinator.updates.map(({ next }) => next)).toEqual(['l3', 'l4', 'l5', undefined, undefined])
   })
 
+  test('[L10] begins one lease at a time again where they overlap no more', async () => {
+    coordinator.startOf = () => ({ version: coordinator.updates.length })
+    const names = ['l1', 'l2', 'l3', 'l4', 'l5', 'l6']
+    coordinator.grant(...names.map((id, place) => lease(id, { overlaps: place < 2 })))
+    let computing = 0
+    const computed = async () => void computing++
+    volunteer({ openEngine: async () => new SoftmaxEngine(undefined, computed) })
+    coordinator.hold = (event, { lease }: { lease: string }) => {
+      const place = names.indexOf(lease)
+      return event === 'update' && place < 2 ? reached(() => computing > place + 1) : undefined
+    }
+    await updated(6)
+    // What is begun already is computed first; from then on each begins when the one before it is in.
+    expect(coordinator.updates.map(({ lease }) => lease)).toEqual(names)
+    const versions = coordinator.updates.map(({ version }) => version)
+    expect([versions.slice(0, 3), versions.slice(4)]).toEqual([
+      [0, 0, 1],
+      [4, 5],
+    ])
+  })
+
+  test('does not compute again what it is told again', async () => {
+    coordinator.grant(lease('l1'), lease('l2'), lease('l2'), lease('l3'))
+    volunteer()
+    await updated(3)
+    expect(coordinator.updates.map(({ lease }) => lease)).toEqual(['l1', 'l2', 'l3'])
+  })
+
   test('downloads nothing twice: shards, model, and parameters of the same version', async () => {
     coordinator.grant(...['l1', 'l2', 'l3'].map((id) => lease(id)))
     volunteer()

@@ -36,7 +36,13 @@ export async function trainWithCrowd(
   say: (words: string) => void,
 ): Promise<CrowdReport> {
   const { pace = null, together = 1, replaceAfter = [] } = measured
-  const server = await startServer({ port: 0, dataFolder: folder })
+  const server = await startServer({
+    onBroken: (error) => {
+      throw error
+    },
+    port: 0,
+    dataFolder: folder,
+  })
   const crowd: Processes = new Processes((hosted) => ({ url: server.url, run: run.id, volunteers: hosted, pace }))
   let run: Run
   try {
