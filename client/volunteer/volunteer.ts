@@ -82,7 +82,7 @@ export class Volunteer {
   private materials: Materials | null = null
   /** Leases that are ours to give back. */
   private readonly held = new Set<string>()
-  /** Leases from their beginning until they are answered, the one that is computed first among them. */
+  /** Leases from their beginning until they are answered. */
   private readonly begun = new Set<ReadyLease>()
   /** The next lease that nobody has taken, on its way; and as soon as it is ready. */
   private coming!: Promise<ReadyLease>
@@ -163,7 +163,7 @@ export class Volunteer {
 
     const hands = { session, materials: this.materials }
     this.coming = handled(this.nextLease(hands))
-    /** What is computed next, in order: where leases overlap there are two. */
+    /** What is computed next, whichever is ready first: where leases overlap there are two. */
     const ahead = [this.begin(hands, null)]
     for (;;) {
       const { work, place } = await Promise.race(ahead.map(async (coming, place) => ({ work: await coming, place })))

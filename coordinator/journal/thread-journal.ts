@@ -1,8 +1,8 @@
 /**
- * The SQLite journal in a thread of its own, so that no fsync of an update holds up a socket. `append` writes the tail (tail.ts) and
- * returns; MOVE_AFTER_MS later the thread moves what has gathered there into SQLite. It waits only where TAIL_MAX_BYTES
- * lie there: the disk is slower than the crowd. `saveCheckpoint` and `prune` return at once, too, and are asked when the
- * entries that they stand for are moved; everything else waits for its answer.
+ * The SQLite journal in a thread of its own, so that no fsync of an update holds up a socket. `append` writes the tail
+ * (tail.ts) and returns; MOVE_AFTER_MS later the thread moves what has gathered there into SQLite. It waits only where
+ * TAIL_MAX_BYTES lie there: the disk is slower than the crowd. `saveCheckpoint` and `prune` return at once, too, and are
+ * asked when the entries that they stand for are moved; everything else waits for its answer.
  *
  * Where the disk under SQLite is full, what was accepted stays in the tail, nothing more is accepted, and the move is tried
  * again until it succeeds. Any other fault of an append or a move ends the journal, and the process with it: the tail holds
@@ -17,7 +17,7 @@ import { type Filled, Tail } from './tail.ts'
 /** An answer that takes longer will not come: the thread is gone or the disk hangs. */
 const ANSWER_WITHIN_MS = 60_000
 const WATCH_EVERY_MS = 5_000
-/** What a loss of power costs at most, but for what the disk takes longer. Ten times as rare is not measurably cheaper. */
+/** What a loss of power costs at most, but for what the disk takes longer. */
 const MOVE_AFTER_MS = 20
 const MOVE_RETRY_MS = 1_000
 /** Where the disk is slower than the crowd, it is waited for. */

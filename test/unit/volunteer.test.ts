@@ -266,7 +266,8 @@ describe('a volunteer', () => {
     coordinator.grant(lease('l1'), lease('l2'), lease('l2'), lease('l3'))
     volunteer()
     await updated(3)
-    expect(coordinator.updates.map(({ lease }) => lease)).toEqual(['l1', 'l2', 'l3'])
+    const sent = coordinator.log.filter(({ event }) => event === 'update').map(({ request }) => request.lease)
+    expect(sent).toEqual(['l1', 'l2', 'l3'])
   })
 
   test('downloads nothing twice: shards, model, and parameters of the same version', async () => {
