@@ -64,13 +64,14 @@ export interface RunningServer {
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const log = options.log ?? pino({ level: 'silent' })
   const now = options.now ?? Date.now
+  const broken = options.onBroken ?? ((err: Error) => log.fatal({ err }, 'nothing more is accepted: end the process'))
   mkdirSync(options.dataFolder, { recursive: true })
   const journal =
     options.journal ??
     (await openThreadJournal(join(options.dataFolder, 'journal.sqlite'), {
       onFault: (error) =>
         log.warn({ error: error.message }, 'SQLite or a checkpoint could not be written; nothing of it is lost'),
-      onBroken: (error) => options.onBroken?.(error),
+      onBroken: broken,
     }))
   const token = operatorToken(options.dataFolder)
   const trustKey = randomBytes(24).toString('hex')
@@ -83,7 +84,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     boot: randomBytes(4).toString('hex'),
     listener: {
       work: () => volunteers?.work(),
-      broken: (error) => options.onBroken?.(error instanceof Error ? error : new Error(String(error))),
+      broken,
       event: (event) => events.send(event),
       warn: (message, details) => log.warn(details, message),
     },

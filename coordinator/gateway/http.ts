@@ -10,6 +10,7 @@ import fastifyStatic from '@fastify/static'
 import { type FastifyInstance, fastify } from 'fastify'
 import type { Logger } from 'pino'
 import type { Registry } from 'prom-client'
+import { StorageError } from '../journal/journal.ts'
 import type { Runs } from '../run/runs.ts'
 import { apiError, type OperatorsOptions, serveOperators } from './operators.ts'
 
@@ -35,6 +36,9 @@ export async function openHttp(options: HttpOptions): Promise<FastifyInstance> {
   const { runs, pagesFolder, registry, log } = options
   const app = fastify({ forceCloseConnections: true })
   app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
+    if (error instanceof StorageError) {
+      return apiError(reply, error.fault === 'full' ? 'storage-full' : 'storage-failed', error.message)
+    }
     const status = error.statusCode ?? 500
     if (status === 429) return apiError(reply, 'rate-limited', error.message)
     if (status < 500) return apiError(reply, 'bad-request', error.message)

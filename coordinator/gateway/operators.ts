@@ -5,7 +5,6 @@ import type { ApiError, PictureEntry, RunState } from '../../shared/api.ts'
 import { parseRunSpec } from '../../shared/run-spec.ts'
 import type { Part } from '../../shared/stack.ts'
 import { layersModel, safetensors } from '../journal/export.ts'
-import { StorageError } from '../journal/journal.ts'
 import { picturesOf } from '../pictures/pictures.ts'
 import { EXPORTS, type ExportName } from '../run/exported.ts'
 import { Unfit } from '../run/open-datasets.ts'
@@ -43,8 +42,6 @@ export function apiError(
   return reply.code(STATUS[code]).send(body)
 }
 
-const codeOf = ({ fault }: StorageError) => (fault === 'full' ? 'storage-full' : 'storage-failed')
-
 /** A run's id: short enough to read aloud, without the dot that ends it in a lease's id. */
 const newRunId = () => `r${randomBytes(4).toString('hex')}`
 
@@ -73,9 +70,6 @@ export function serveOperators(app: FastifyInstance, { runs, events, token, now 
     try {
       return reply.code(201).send(runs.create(newRunId(), spec, now()))
     } catch (error) {
-      if (error instanceof StorageError) {
-        return apiError(reply, codeOf(error), `the run was not created: ${error.message}`)
-      }
       // What a schema cannot know: how many examples there are, and of which shape.
       if (!(error instanceof Unfit)) throw error
       const { field, message } = error
@@ -126,13 +120,8 @@ export function serveOperators(app: FastifyInstance, { runs, events, token, now 
     app.post(
       `/runs/:id/${verb}`,
       found((run, _request, reply) => {
-        try {
-          const outcome = runs.move(run, state, null, now())
-          return typeof outcome === 'string' ? apiError(reply, 'wrong-state', outcome) : outcome
-        } catch (error) {
-          if (!(error instanceof StorageError)) throw error
-          return apiError(reply, codeOf(error), error.message)
-        }
+        const outcome = runs.move(run, state, null, now())
+        return typeof outcome === 'string' ? apiError(reply, 'wrong-state', outcome) : outcome
       }),
     )
   }

@@ -79,7 +79,7 @@ export class Volunteers {
   private readonly uploads = new Uploads()
   private readonly parked = new Map<string, { session: Session; answer: Answer<'lease'>; until: number }>()
   /** Whole updates that are to be taken. */
-  private readonly updates: { session: Session; answer: (verdict: Verdict | Refusal) => void; take: () => void }[] = []
+  private readonly updates: (() => void)[] = []
   /** Work may have appeared since those who wait for some were asked about. */
   private called = false
   private turn: NodeJS.Immediate | null = null
@@ -100,17 +100,18 @@ export class Volunteers {
   /** Work may have appeared: those who wait for a lease are asked about again soon. */
   work(): void {
     this.called = true
+    this.turnSoon()
+  }
+
+  private turnSoon(): void {
     this.turn ??= setImmediate(() => this.takeTurn())
   }
 
   private takeTurn(): void {
     this.turn = null
-    for (const { session, answer, take } of this.updates.splice(0, UPDATES_A_TURN)) {
-      session.updates--
-      this.guarded(session, 'update', answer, take)
-    }
+    for (const take of this.updates.splice(0, UPDATES_A_TURN)) take()
     if (this.called) this.callWaiting()
-    if (this.updates.length > 0) this.turn ??= setImmediate(() => this.takeTurn())
+    if (this.updates.length > 0) this.turnSoon()
   }
 
   private callWaiting(): void {
@@ -343,8 +344,11 @@ export class Volunteers {
       if (!again) this.uploads.close(update.lease)
       answer(verdict)
     }
-    this.updates.push({ session, answer, take })
-    this.turn ??= setImmediate(() => this.takeTurn())
+    this.updates.push(() => {
+      session.updates--
+      this.guarded(session, 'update', answer, take)
+    })
+    this.turnSoon()
   }
 
   /** Answers a message that is none of ours: through its acknowledgement if it has one, else by a message. */

@@ -31,7 +31,7 @@ export interface Listener {
   work(): void
   event(event: LiveEvent): void
   /** What is in the journal could not be folded in: nothing that this process says from now on can be believed. */
-  broken(error: unknown): void
+  broken(error: Error): void
   /** Something an operator should read in the log. */
   warn(message: string, details: Record<string, unknown>): void
 }
@@ -369,7 +369,7 @@ export class Runs {
       return fold()
     } catch (error) {
       this.isBroken = true
-      this.surroundings.listener.broken(error)
+      this.surroundings.listener.broken(error as Error)
       throw error
     }
   }
