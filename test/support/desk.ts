@@ -64,8 +64,10 @@ export class Desk {
     expect(this.runs.hello({ volunteer, backend: 'wasm', device: '', trusted }, run, this.now)).toBeNull()
   }
 
+  /** Time, in which what is overdue is taken back. */
   passes(ms: number): void {
     this.now += ms
+    this.runs.expire(this.now)
   }
 
   ask(volunteer: string): Lease | string {

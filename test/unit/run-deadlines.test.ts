@@ -1,11 +1,8 @@
 /** How long a volunteer may keep its lease: what it claims of its speed earns it no far deadline. */
 import { describe, expect, it } from 'vitest'
-import { MemoryJournal } from '../../coordinator/journal/memory-journal.ts'
 import { Roster } from '../../coordinator/run/roster.ts'
-import { Runs } from '../../coordinator/run/runs.ts'
-import type { Lease, LeaseReply, Refusal, UpdateRequest } from '../../shared/protocol.ts'
-import { parseRunSpec } from '../../shared/run-spec.ts'
-import { emptyDataset } from '../simulation/examples.ts'
+import type { UpdateRequest } from '../../shared/protocol.ts'
+import { codeOf, type Desk, desk } from '../support/desk.ts'
 
 const NOW = Date.UTC(2026, 0, 1)
 /** The time box, and the most that is believed of a lease done whole beyond it and of what is not compute. */
@@ -36,113 +33,74 @@ describe('the roster', () => {
 })
 
 /** A synchronous run, whose portions are done whole, in two portions a batch. */
-function desk() {
-  const parsed = parseRunSpec({
-    dataset: { name: 'mnist', train: 40, test: 10 },
-    model: { template: 'softmax' },
+const portions = (): Desk =>
+  desk({
     strategy: { name: 'synchronous', batchSize: 8, portionSize: 4 },
-    codec: { up: 'f32' },
-    evaluateEveryEpochs: 0,
     leaseSeconds: BOX_MS / 1000,
     stop: { epochs: 10 },
   })
-  if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems))
-  const runs = new Runs({
-    journal: new MemoryJournal(),
-    openDataset: emptyDataset,
-    blob: (bytes) => ({ hash: '0'.repeat(64), bytes }),
-    boot: 'b',
-    listener: {
-      work() {},
-      event() {},
-      broken: (error) => expect.fail(String(error)),
-      warn: (message) => expect.fail(message),
-    },
-  })
-  runs.create('r0', parsed.spec, NOW)
-  let now = NOW
-  const start = (volunteer: string, lease: Lease) => {
-    const start = runs.start(volunteer, lease.id, now)
-    if ('ok' in start) throw new Error(start.message)
-    return start
+
+/** A whole lease that is out for so long, its upload dripping in, and the compute that it claims. */
+function work(at: Desk, volunteer: string, outMs: number, computeMs: number): void {
+  const one = at.lease(volunteer)
+  const { version } = at.start(volunteer, one)
+  const done = { minibatches: 1, examples: 4, lossSum: 4, correct: 0, measureSum: null, size: 60 }
+  const update: UpdateRequest = { lease: one.id, version, ...done, computeMs }
+  expect(at.runs.announce(volunteer, update, at.now)).toBeNull()
+  for (let leftMs = outMs; leftMs > 0; leftMs -= 20_000) {
+    at.passes(Math.min(20_000, leftMs))
+    at.runs.uploading(one.id, at.now)
   }
-  const ask = (volunteer: string): LeaseReply | Refusal => runs.lease(volunteer, now)
-  const lease = (volunteer: string): Lease => {
-    const reply = ask(volunteer)
-    if (!('lease' in reply)) throw new Error(`${volunteer} got no lease`)
-    return reply.lease
-  }
-  return {
-    ask,
-    lease,
-    start,
-    hello: (volunteer: string) =>
-      expect(runs.hello({ volunteer, backend: 'wasm', device: '', trusted: false }, undefined, now)).toBeNull(),
-    passes(ms: number) {
-      now += ms
-      runs.expire(now)
-    },
-    /** A whole lease that is out for so long, its upload dripping in, and the compute that it claims. */
-    work(volunteer: string, outMs: number, computeMs: number) {
-      const one = lease(volunteer)
-      const { version } = start(volunteer, one)
-      const done = { minibatches: 1, examples: 4, lossSum: 4, correct: 0, measureSum: null, size: 60 }
-      const update: UpdateRequest = { lease: one.id, version, ...done, computeMs }
-      expect(runs.announce(volunteer, update, now)).toBeNull()
-      for (let leftMs = outMs; leftMs > 0; leftMs -= 20_000) {
-        this.passes(Math.min(20_000, leftMs))
-        runs.uploading(one.id, now)
-      }
-      const verdict = runs.submit(volunteer, update, new Uint8Array(new Float32Array(15).fill(0.1).buffer), now)
-      expect(verdict).toMatchObject({ ok: true, verdict: 'accepted' })
-    },
-  }
+  expect(codeOf(at.submit(volunteer, one, version, { ...done, computeMs }))).toBe('accepted')
 }
+
+/** What it is told when it asks for a lease. */
+const asks = (at: Desk, volunteer: string) => at.runs.lease(volunteer, at.now)
 
 describe('a deadline', () => {
   it('[L5] is three times what the volunteer was measured to take, compute and the rest', () => {
-    const at = desk()
+    const at = portions()
     at.hello('ann')
-    at.work('ann', 20_000, 8_000)
+    work(at, 'ann', 20_000, 8_000)
     expect(at.start('ann', at.lease('ann')).deadlineMs).toBe(FACTOR * 20_000)
   })
 
   it('[L5] is not far for who draws a lease out and claims to have computed in no time', () => {
-    const at = desk()
+    const at = portions()
     at.hello('eve')
     for (const computeMs of [0, 1, 1e-9]) {
-      at.work('eve', DRAWN_OUT_MS, computeMs)
+      work(at, 'eve', DRAWN_OUT_MS, computeMs)
       const lease = at.lease('eve')
       // Four examples at the claimed speed take a millisecond.
       expect(at.start('eve', lease).deadlineMs).toBeLessThanOrEqual(FACTOR * (OVERHEAD_MS + 1))
       at.passes(FACTOR * (OVERHEAD_MS + 1))
-      expect(at.ask('eve')).toHaveProperty('lease')
+      expect(asks(at, 'eve')).toHaveProperty('lease')
       at.passes(FACTOR * (BOX_MS + WHOLE_MS + OVERHEAD_MS))
     }
   })
 
   it('[L5] of a lease done whole is not far for who claims to be slow, and others do it after twice what it should take', () => {
-    const at = desk()
+    const at = portions()
     at.hello('eve')
     at.hello('bob')
-    at.work('eve', DRAWN_OUT_MS, DRAWN_OUT_MS)
-    at.work('bob', 1_000, 1_000)
+    work(at, 'eve', DRAWN_OUT_MS, DRAWN_OUT_MS)
+    work(at, 'bob', 1_000, 1_000)
     // Both have done their portion of the first batch; eve sits on one of the second.
     const { deadlineMs } = at.start('eve', at.lease('eve'))
     expect(deadlineMs).toBe(FACTOR * (BOX_MS + WHOLE_MS))
-    at.work('bob', 1_000, 1_000)
-    expect(at.ask('bob')).toHaveProperty('waitMs')
+    work(at, 'bob', 1_000, 1_000)
+    expect(asks(at, 'bob')).toHaveProperty('waitMs')
     const expectedMs = deadlineMs / FACTOR
     at.passes(2 * expectedMs - 1_000)
-    expect(at.ask('bob')).toHaveProperty('waitMs')
+    expect(asks(at, 'bob')).toHaveProperty('waitMs')
     at.passes(1)
-    at.work('bob', 1_000, 1_000)
+    work(at, 'bob', 1_000, 1_000)
     // The batch is whole: the next one begins.
     expect(at.start('bob', at.lease('bob')).version).toBe(2)
   })
 
   it('[L5] goes further away each time that it was too near, until the lease can be done', () => {
-    const at = desk()
+    const at = portions()
     at.hello('ann')
     const takesMs = 50_000
     const deadlines: number[] = []
@@ -159,10 +117,10 @@ describe('a deadline', () => {
   })
 
   it('[L5] is not far for who does both by turns', () => {
-    const at = desk()
+    const at = portions()
     at.hello('eve')
     for (let i = 0; i < 12; i++) {
-      at.work('eve', DRAWN_OUT_MS, i % 2 === 0 ? 0 : DRAWN_OUT_MS)
+      work(at, 'eve', DRAWN_OUT_MS, i % 2 === 0 ? 0 : DRAWN_OUT_MS)
       const { deadlineMs } = at.start('eve', at.lease('eve'))
       expect(deadlineMs).toBeLessThanOrEqual(FACTOR * (BOX_MS + WHOLE_MS + OVERHEAD_MS))
       at.passes(deadlineMs)
