@@ -1,119 +1,25 @@
-import { gzipSync } from 'node:zlib'
+/** What a volunteer makes of the leases that it is granted. */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { MemoryBlobs } from '../../client/volunteer/blobs.ts'
 import type { ModelDescription } from '../../client/volunteer/compute/engine.ts'
-import { Examples } from '../../client/volunteer/examples.ts'
-import { Volunteer, type VolunteerOptions } from '../../client/volunteer/volunteer.ts'
-import type { VolunteerStatus } from '../../client/volunteer/worker-messages.ts'
-import { codecs, decodeVector, encodeVector } from '../../shared/codec.ts'
+import { codecs, decodeVector } from '../../shared/codec.ts'
 import { layout } from '../../shared/layout.ts'
-import { buildModel } from '../../shared/models.ts'
-import type { Lease, Refusal } from '../../shared/protocol.ts'
-import { encodeShard, type Shard } from '../../shared/shard.ts'
+import type { Lease } from '../../shared/protocol.ts'
 import { PromptClock } from '../support/prompt-clock.ts'
-import { SoftmaxEngine, softmaxTrainer } from '../support/softmax-engine.ts'
-import { WireCoordinator } from '../support/wire-coordinator.ts'
+import { SoftmaxEngine } from '../support/softmax-engine.ts'
+import { expected, model, parametersOf, reached, VolunteerBench } from '../support/volunteer-bench.ts'
+import type { WireCoordinator } from '../support/wire-coordinator.ts'
 
-const model = buildModel({ template: 'softmax' }, { inputShape: [2, 2, 1], classes: 3 }, null)
-const shards: Shard[] = [0, 1].map((index) => ({
-  examples: 40,
-  inputShape: [2, 2, 1],
-  inputs: Uint8Array.from({ length: 160 }, (_, i) => (i * 37 + 11 * index) & 255),
-  labels: Uint8Array.from({ length: 40 }, (_, i) => (i * 7 + index) % 3),
-}))
-const parametersOf = (version: number) =>
-  Float32Array.from({ length: model.layout.size }, (_, i) => Math.sin(i + version))
-
+let bench: VolunteerBench
 let coordinator: WireCoordinator
-let hashes: string[]
-let modelHash: string
-let volunteers: { volunteer: Volunteer; ended: Promise<VolunteerStatus> }[]
-
 beforeEach(async () => {
-  coordinator = await WireCoordinator.listen()
-  hashes = shards.map((shard) => coordinator.putBlob(gzipSync(encodeShard(shard))))
-  modelHash = coordinator.putBlob(new TextEncoder().encode(JSON.stringify(model)))
-  for (let version = 0; version < 6; version++) {
-    coordinator.putVersion('r', version, encodeVector(codecs.f32, parametersOf(version)))
-  }
-  volunteers = []
+  bench = await VolunteerBench.open()
+  coordinator = bench.coordinator
 })
+afterEach(() => bench.close())
 
-afterEach(async () => {
-  for (const { volunteer } of volunteers) volunteer.stop()
-  await Promise.all(volunteers.map(({ ended }) => ended))
-  await coordinator.close()
-})
-
-function volunteer(options: Partial<VolunteerOptions> = {}) {
-  const statuses: VolunteerStatus[] = []
-  const engine = new SoftmaxEngine()
-  const volunteer = new Volunteer({
-    address: coordinator.url,
-    openEngine: async () => engine,
-    cache: new MemoryBlobs(),
-    clock: new PromptClock(),
-    uniform: () => 0.5,
-    onStatus: (status) => statuses.push(status),
-    ...options,
-  })
-  const ended = volunteer.run()
-  const started = { volunteer, ended, statuses, engine }
-  volunteers.push(started)
-  return started
-}
-
-function lease(id: string, change: Partial<Lease> = {}): Lease {
-  return {
-    id,
-    run: 'r',
-    stage: 0,
-    kind: 'gradient',
-    model: modelHash,
-    seed: 5,
-    shuffled: true,
-    fraction: 1,
-    reduce: 'mean',
-    compensated: false,
-    overlaps: false,
-    batchSize: 8,
-    segments: [
-      { shard: hashes[1], shardIndex: 1, epoch: 2, from: 30, to: 40 },
-      { shard: hashes[0], shardIndex: 0, epoch: 2, from: 0, to: 10 },
-    ],
-    budgetMs: 1e9,
-    codec: 'f32',
-    parametersCodec: 'f32',
-    ...change,
-  }
-}
-
-/** What the lease comes to, computed beside the volunteer. */
-async function expected(of: Lease, parameters: Float32Array, localRate: number) {
-  const trainer = softmaxTrainer(model)
-  trainer.begin(parameters)
-  const order = of.segments.map(({ shardIndex }) => shards[shardIndex])
-  for (const minibatch of new Examples(of, order).minibatches()) {
-    const weight = of.reduce === 'sum' ? minibatch.count : 1
-    if (of.kind === 'gradient') trainer.step(minibatch, { localRate, weight })
-    else trainer.evaluate(minibatch)
-  }
-  return { ...(await trainer.finish()), replica: await trainer.replica() }
-}
-
-/** For what no message tells: looks again at every turn of the event loop. */
-async function reached(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setImmediate(resolve))
-}
-
-const updated = (count: number) => coordinator.until(() => coordinator.updates.length >= count)
-const refusing = (code: Refusal['code'], next: Refusal['next'], retryAfterMs?: number): Refusal => ({
-  ok: false,
-  code,
-  message: `told ${code}`,
-  next,
-  retryAfterMs,
-})
+const volunteer: VolunteerBench['volunteer'] = (options) => bench.volunteer(options)
+const lease: VolunteerBench['lease'] = (id, change) => bench.lease(id, change)
+const updated = (count: number) => bench.updated(count)
 
 describe('a volunteer', () => {
   test('[L1] computes what its lease names and returns it', async () => {
@@ -321,146 +227,5 @@ describe('a volunteer', () => {
     expect(states.slice(0, 2)).toEqual(['starting', 'connecting'])
     expect(states).toContain('working')
     expect(one.status).toMatchObject({ backend: 'cpu', device: 'plain loops', token: 'token-1', updatesRefused: 0 })
-  })
-})
-
-describe('a volunteer that is refused', () => {
-  test('drops the lease, gives it back and takes another', async () => {
-    coordinator.intervene = (event, request: { lease?: string }) =>
-      event === 'update' && request.lease === 'l1' ? refusing('stale', 'new-lease') : undefined
-    coordinator.grant(lease('l1'), lease('l2'))
-    const { volunteer: one } = volunteer()
-    await updated(1)
-    expect(coordinator.updates[0].lease).toBe('l2')
-    expect(one.status.updatesRefused).toBe(1)
-    expect(coordinator.givenBack).toEqual(['l1'])
-  })
-
-  test('gives back a lease whose shard cannot be had', async () => {
-    const segment = { ...lease('l1').segments[0], shard: 'f'.repeat(64) }
-    coordinator.grant(lease('l1', { segments: [segment] }), lease('l2'))
-    volunteer()
-    await updated(1)
-    expect(coordinator.updates[0].lease).toBe('l2')
-    expect(coordinator.givenBack).toEqual(['l1'])
-  })
-
-  test('over and over asks ever more seldom', async () => {
-    const clock = new PromptClock()
-    coordinator.intervene = (event, _request, count) =>
-      event === 'lease' && count <= 5 ? refusing('run-not-running', 'new-lease') : undefined
-    coordinator.grant(lease('l1'))
-    volunteer({ clock, uniform: () => 0.999999 })
-    await updated(1)
-    const waits = clock.slept.map((ms) => Math.round(ms)).filter((ms) => ms > 0)
-    expect(waits.slice(0, 5)).toEqual([500, 1000, 2000, 4000, 8000])
-  })
-
-  test('with "retry" asks the same again, not before it was told', async () => {
-    const clock = new PromptClock()
-    coordinator.intervene = (event, _request, count) =>
-      event === 'update' && count <= 2 ? refusing('storage-full', 'retry', 4321) : undefined
-    coordinator.grant(lease('l1'))
-    volunteer({ clock })
-    await updated(1)
-    expect(clock.slept.filter((ms) => ms === 4321)).toHaveLength(2)
-  })
-
-  test.each([
-    ['protocol-version', 'update-page', 'hello'],
-    ['malformed', 'stop', 'lease'],
-    ['malformed', 'stop', 'update'],
-  ] as const)('with %s (%s) at its %s ends as failed and says why', async (code, next, at) => {
-    coordinator.intervene = (event) => (event === at ? refusing(code, next) : undefined)
-    coordinator.grant(lease('l1'))
-    const { ended, engine } = volunteer()
-    expect(await ended).toMatchObject({ state: 'failed', reason: `told ${code}` })
-    expect(engine.closed).toBe(true)
-  })
-})
-
-describe('a volunteer whose connection is lost', () => {
-  test.each(['lease', 'start', 'download', 'update'] as const)('at its %s goes on as the same one', async (at) => {
-    for (const cut of ['cut-before', 'cut-after'] as const) {
-      let done = false
-      coordinator.intervene = (event) => {
-        if (event !== at || done) return undefined
-        done = true
-        return cut
-      }
-      const before = coordinator.updates.length
-      const hellosBefore = coordinator.hellos.length
-      coordinator.grant(lease(`a-${cut}`), lease(`b-${cut}`), lease(`c-${cut}`))
-      const one = volunteer()
-      await updated(before + 2)
-      const hellos = coordinator.hellos.slice(hellosBefore)
-      expect(hellos.length).toBe(2)
-      expect(hellos[1]).toMatchObject({ token: 'token-1', instance: hellos[0].instance })
-      one.volunteer.stop()
-      await one.ended
-      coordinator.leases.length = 0
-    }
-    // No lease was settled twice.
-    const settled = coordinator.updates.map(({ lease }) => lease)
-    expect(new Set(settled).size).toBe(settled.length)
-  })
-
-  test('[J6] does not take parameters of before for the same version: a loss of power may have made it another', async () => {
-    coordinator.intervene = (event, _request, count) => {
-      if (event !== 'update' || count > 1) return undefined
-      coordinator.putVersion('r', 0, encodeVector(codecs.f32, parametersOf(5)))
-      return 'cut-after'
-    }
-    coordinator.grant(lease('l1'), lease('l2'))
-    volunteer()
-    await updated(2)
-    const sent = coordinator.updates.map(({ bytes }) => decodeVector(codecs.f32, bytes, model.layout.size))
-    expect(sent[0]).toEqual((await expected(lease('l1'), parametersOf(0), 0)).gradient)
-    expect(sent[1]).toEqual((await expected(lease('l2'), parametersOf(5), 0)).gradient)
-  })
-
-  test('counts an update whose acknowledgement never came', async () => {
-    coordinator.intervene = (event, _request, count) => (event === 'update' && count === 1 ? 'cut-after' : undefined)
-    coordinator.grant(lease('l1'), lease('l2'))
-    const { volunteer: one } = volunteer()
-    await updated(2)
-    await reached(() => one.status.updatesAccepted === 2)
-    expect(coordinator.updates.map(({ lease }) => lease)).toEqual(['l1', 'l2'])
-    expect(one.status.updatesRefused).toBe(0)
-  })
-})
-
-describe('a volunteer that stops', () => {
-  test('gives back what it holds, closes and says so', async () => {
-    coordinator.grant(lease('l1'), lease('l2'))
-    // Stopped in the middle of the first lease, with the second at hand.
-    const one = volunteer({
-      openEngine: async () =>
-        new SoftmaxEngine(() => {
-          if (one.volunteer.status.state === 'working') one.volunteer.stop()
-        }),
-    })
-    expect(await one.ended).toMatchObject({ state: 'stopped', reason: null, token: 'token-1' })
-    expect(coordinator.updates).toEqual([])
-    expect(coordinator.givenBack).toContain('l1')
-    expect(one.statuses.at(-1)?.state).toBe('stopped')
-  })
-
-  test('while it waits for work, or for a coordinator that is away, ends at once', async () => {
-    const waiting = volunteer()
-    await coordinator.until(() => coordinator.events().includes('lease'))
-    waiting.volunteer.stop()
-    expect(await waiting.ended).toMatchObject({ state: 'stopped' })
-
-    const lonely = volunteer({ address: 'http://127.0.0.1:1' })
-    await new Promise((resolve) => setImmediate(resolve))
-    lonely.volunteer.stop()
-    expect(await lonely.ended).toMatchObject({ state: 'stopped' })
-  })
-
-  test('for want of a device fails and says what was wrong', async () => {
-    const { ended } = volunteer({ openEngine: () => Promise.reject(new Error('no device can be used')) })
-    expect(await ended).toMatchObject({ state: 'failed', reason: 'no device can be used' })
-    expect(coordinator.hellos).toEqual([])
   })
 })
