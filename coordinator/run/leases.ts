@@ -9,7 +9,7 @@
  * the deadline away, but not without end: nobody may keep others waiting by never coming to an end.
  */
 import { type Refusal, refuse, type UpdateRequest } from '../../shared/protocol.ts'
-import type { Stretch } from '../strategies/epochs.ts'
+import { type Stretch, split } from '../strategies/epochs.ts'
 import type { Binding } from '../strategies/strategy.ts'
 
 export interface Lease {
@@ -63,6 +63,16 @@ const UPLOAD_MS = 60_000
 const UPLOADS_MAX_MS = 1_800_000
 /** How many ended leases are remembered at least, so that a late or repeated update gets the right answer. */
 const ENDED_REMEMBERED = 10_000
+
+/** The examples that were done, and those that were not. Work without a time box is done whole. */
+export function doneOf(lease: StartedLease, { examples }: UpdateRequest): { head: Stretch[]; tail: Stretch[] } {
+  return lease.timeBoxed ? split(lease.stretches, examples) : { head: [...lease.stretches], tail: [] }
+}
+
+/** Over how many mean gradients an update is a sum. */
+export function unitsOf({ reduce }: StartedLease, { minibatches, examples }: UpdateRequest): number {
+  return reduce === 'sum' ? examples : minibatches
+}
 
 export const allowanceMs = (expectedMs: number): number => Math.max(DEADLINE_MIN_MS, DEADLINE_FACTOR * expectedMs)
 

@@ -22,12 +22,11 @@ import {
 import type { RunSpec } from '../../shared/run-spec.ts'
 import type { Dataset } from '../datasets/dataset.ts'
 import type { Checkpoint, Entry, NewEntry } from '../journal/journal.ts'
-import { type Stretch, split } from '../strategies/epochs.ts'
 import { detailOf, progressOf } from './detail.ts'
 import { Examiner } from './examiner.ts'
 import { Granting, WAIT_MS } from './granting.ts'
 import { History, type Points, type StateData, TRANSITIONS, type UpdateData } from './history.ts'
-import { type HeldLease, Leases, type StartedLease } from './leases.ts'
+import { doneOf, type HeldLease, Leases, type StartedLease, unitsOf } from './leases.ts'
 import { impossible, wrongLength } from './plausibility.ts'
 import { type Introduction, type Member, Roster } from './roster.ts'
 import { Trust } from './trust.ts'
@@ -451,13 +450,3 @@ export class Run {
 }
 
 const STAGE_OVER = 'the stage it belongs to is over; the next one has another model'
-
-/** The examples that were done, and those that were not. Work without a time box is done whole. */
-function doneOf(lease: StartedLease, { examples }: UpdateRequest): { head: Stretch[]; tail: Stretch[] } {
-  return lease.timeBoxed ? split(lease.stretches, examples) : { head: [...lease.stretches], tail: [] }
-}
-
-/** Over how many mean gradients an update is a sum. */
-function unitsOf({ reduce }: StartedLease, { minibatches, examples }: UpdateRequest): number {
-  return reduce === 'sum' ? examples : minibatches
-}
