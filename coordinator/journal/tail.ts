@@ -73,9 +73,10 @@ export class Tail {
     guarded(this.journal, () => {
       try {
         let done = writevSync(descriptor, pieces, this.written)
+        if (done === size) return
         // The system may take less than all of it, and say why only of the rest.
-        for (const all = done < size ? Buffer.concat(pieces) : null; done < size; )
-          done += writeSync(descriptor, all!, done, size - done, this.written + done)
+        const all = Buffer.concat(pieces)
+        while (done < size) done += writeSync(descriptor, all, done, size - done, this.written + done)
       } catch (error) {
         // Nobody is to find what was refused; this takes no room.
         ftruncateSync(descriptor, this.written)
