@@ -10,7 +10,7 @@ import { table } from '../report.ts'
 import { Interrupted } from './interrupted.ts'
 import { judge, missed } from './judge.ts'
 import { placesOf } from './places.ts'
-import { asJson, digits, writeResult } from './results.ts'
+import { asJson, digits, writeResult, writtenDown } from './results.ts'
 import type { Outcome, Row, Settings } from './row.ts'
 import { ROWS } from './rows.ts'
 import { type Doing, outcomeOf } from './trials.ts'
@@ -20,6 +20,7 @@ interface Options {
   volunteers?: number
   data?: string
   fresh?: boolean
+  add?: boolean
   choose?: boolean
   quick?: boolean
 }
@@ -31,6 +32,7 @@ cli
   .option('--volunteers <n>', 'Local volunteers, where the row does not measure crowds')
   .option('--data <folder>', 'Where the runs live; what is there already is not run again')
   .option('--fresh', 'Forget what was run before')
+  .option('--add', 'Run only what is not yet written down with the same settings')
   .option('--choose', 'Instead, try a grid of settings on the last 10,000 training examples')
   .option('--quick', 'A smoke test: a few hundred examples, nothing judged, results in the data folder')
   .action((name: string, options: Options) => reproduce(name, options))
@@ -76,12 +78,16 @@ async function reproduce(name: string, options: Options): Promise<number> {
     signal: interrupt.signal,
     say: (words) => console.error(`${row.name} ${words}`),
   }
-  return options.choose ? choose(row, settings, doing) : measure(row, settings, doing)
+  return options.choose ? choose(row, settings, doing) : measure(row, settings, options.add ?? false, doing)
 }
 
-async function measure(row: Row, settings: Settings, doing: Doing): Promise<number> {
+async function measure(row: Row, settings: Settings, add: boolean, doing: Doing): Promise<number> {
   const outcomes = new Map<string, Outcome>()
-  for (const trial of row.trials(settings)) outcomes.set(trial.name, await outcomeOf(row, trial, doing))
+  for (const trial of row.trials(settings)) {
+    const before = add ? writtenDown(row, trial, doing.places) : null
+    if (before !== null) doing.say(`${trial.name}: written down before, at commit ${before.commit}`)
+    outcomes.set(trial.name, before ?? (await outcomeOf(row, trial, doing)))
+  }
   const chosen = settings.volunteers === null ? '' : ` --volunteers ${settings.volunteers}`
   const command = `reproduce -- ${row.name} --seeds ${settings.seeds.length}${chosen}`
   const { claims, remarks } = writeResult(row, outcomes, command, doing.places)

@@ -4,10 +4,11 @@
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { svg } from './chart.ts'
 import { judge } from './judge.ts'
 import type { Places } from './places.ts'
-import type { Claim, Outcome, Outcomes, Row } from './row.ts'
+import type { Claim, Outcome, Outcomes, Row, Trial } from './row.ts'
 import { ROWS } from './rows.ts'
 
 /** A result as it is kept. */
@@ -40,6 +41,17 @@ export function writeResult(row: Row, outcomes: Outcomes, command: string, place
   write(join(places.plots, `${row.name}.svg`), svg(row.charts(outcomes)))
   writePage(places)
   return result
+}
+
+/** What is written down of a trial with these settings; null where nothing is. */
+export function writtenDown({ name }: Row, { name: trial, spec, crowd }: Trial, { results }: Places): Outcome | null {
+  const file = join(results, `${name}.json`)
+  if (!existsSync(file)) return null
+  const { outcomes } = JSON.parse(readFileSync(file, 'utf8')) as Result
+  const settings = (of: Pick<Outcome, 'trial' | 'spec' | 'volunteers' | 'pace'>) =>
+    JSON.parse(asJson([of.trial, of.spec, of.volunteers, of.pace]))
+  const wanted = settings({ trial, spec, volunteers: crowd.volunteers, pace: crowd.measured?.pace ?? null })
+  return outcomes.find((outcome) => isDeepStrictEqual(settings(outcome), wanted)) ?? null
 }
 
 /** Measured numbers to a few digits, and lists of numbers and points on one line: it is read, and compared, by people too. */
