@@ -6,7 +6,7 @@
  * range first every block's f32 scale, then a signed byte a float. How exact each is, and that what is not finite
  * stays so, is told and promised in kernels/kernels.ts.
  */
-import { createKernels, int8Size, type Kernels } from './kernels/kernels.ts'
+import { createKernels, INT8_BLOCK, int8Size, type Kernels } from './kernels/kernels.ts'
 import { RANGE_FLOATS, ranges } from './layout.ts'
 import type { CodecName } from './run-spec.ts'
 
@@ -19,9 +19,18 @@ export interface Codec {
   encodedSize(count: number): number
   encode(kernels: Kernels, source: number, count: number, target: number): void
   decode(kernels: Kernels, source: number, count: number, target: number): void
+  /**
+   * Floats `from` to `to` of an encoded range of `count` floats, as an encoding of their own, into `target`. `from` is a
+   * multiple of INT8_BLOCK.
+   */
+  cut(encoded: Uint8Array, count: number, from: number, to: number, target: Uint8Array): void
   /** Σx² of an encoded range without decoding it; NaN or ∞ exactly when it holds a value that is not finite. */
   sumSquares(kernels: Kernels, source: number, count: number): number
 }
+
+/** For codecs that say every float by itself, in so many bytes. */
+const cutOf = (bytes: number) => (encoded: Uint8Array, _count: number, from: number, to: number, target: Uint8Array) =>
+  target.set(encoded.subarray(bytes * from, bytes * to))
 
 export const codecs: Readonly<Record<CodecName, Codec>> = {
   f32: {
@@ -29,6 +38,7 @@ export const codecs: Readonly<Record<CodecName, Codec>> = {
     encodedSize: (count) => 4 * count,
     encode: (kernels, source, count, target) => kernels.copy(source, count, target),
     decode: (kernels, source, count, target) => kernels.copy(source, count, target),
+    cut: cutOf(4),
     sumSquares: (kernels, source, count) => kernels.sumSquares(source, count),
   },
   f16: {
@@ -36,6 +46,7 @@ export const codecs: Readonly<Record<CodecName, Codec>> = {
     encodedSize: (count) => 2 * count,
     encode: (kernels, source, count, target) => kernels.encodeF16(source, count, target),
     decode: (kernels, source, count, target) => kernels.decodeF16(source, count, target),
+    cut: cutOf(2),
     sumSquares: (kernels, source, count) => kernels.sumSquaresF16(source, count),
   },
   int8: {
@@ -43,6 +54,13 @@ export const codecs: Readonly<Record<CodecName, Codec>> = {
     encodedSize: int8Size,
     encode: (kernels, source, count, target) => kernels.encodeInt8(source, count, target),
     decode: (kernels, source, count, target) => kernels.decodeInt8(source, count, target),
+    cut(encoded, count, from, to, target) {
+      const scales = int8Size(count) - count
+      const first = (4 * from) / INT8_BLOCK
+      const length = int8Size(to - from) - (to - from)
+      target.set(encoded.subarray(first, first + length))
+      target.set(encoded.subarray(scales + from, scales + to), length)
+    },
     sumSquares: (kernels, source, count) => kernels.sumSquaresInt8(source, count),
   },
 }

@@ -8,7 +8,7 @@ import type { CodecName } from '../../shared/run-spec.ts'
 import type { CheckpointVector } from '../journal/journal.ts'
 import { ColumnNorms } from './column-norms.ts'
 import type { StepScalars, UpdateRule } from './update-rule.ts'
-import { at, Vectors } from './vectors.ts'
+import { at, type Block, decode, type Slice, Vectors } from './vectors.ts'
 
 /** A term of the gradient: weight · decode(payload), or weight · a named vector. */
 export type GradientPart = { readonly weight: number } & (
@@ -19,7 +19,6 @@ export type GradientPart = { readonly weight: number } & (
 /** The vector that a version is. */
 export const PARAMETERS = 'parameters'
 const GRADIENT = 'gradient'
-const TERM = 'term'
 
 export interface ParametersOptions {
   /** λ of the L2 cost on kernels, added to the gradient as λ·w. */
@@ -77,53 +76,42 @@ export class Parameters {
     this.version++
   }
 
-  /** gradient = Σ weight·part in this order; the rule's step; a new version. */
+  /**
+   * gradient = Σ weight·part in this order; the rule's step; a new version. Block by block, so that nothing of the
+   * gradient leaves the cache: of a large model only the parameters and the rule's state go through memory.
+   */
   apply(codec: CodecName, parts: readonly GradientPart[], scalars: Omit<StepScalars, 'weight' | 'step'>): void {
-    const { vectors } = this
-    if (!vectors.has(GRADIENT)) vectors.create(GRADIENT)
     const alone = parts.length === 1 && this.weightCost === 0
-    if (alone) this.put(GRADIENT, codec, parts[0])
-    else this.sum(codec, parts)
-    this.step(alone ? parts[0].weight : 1, scalars)
-  }
-
-  private sum(codec: CodecName, parts: readonly GradientPart[]): void {
-    const { vectors } = this
-    if (!vectors.has(TERM)) vectors.create(TERM)
-    vectors.fill(GRADIENT, 0)
-    for (const part of parts) {
-      this.put(TERM, codec, part)
-      vectors.axpy(GRADIENT, part.weight, TERM)
-    }
-  }
-
-  /** target ← what the part is, without its weight. */
-  private put(target: string, codec: CodecName, part: GradientPart): void {
-    if ('payload' in part) this.vectors.decode(target, codec, part.payload)
-    else this.vectors.copy(target, part.vector)
-  }
-
-  /** The rule's step with what the vector `gradient` holds, times `weight`. */
-  private step(weight: number, scalars: Omit<StepScalars, 'weight' | 'step'>): void {
+    const step = { ...scalars, weight: alone ? parts[0].weight : 1, step: this.version + 1 - this.first }
     this.publish(() => {
-      if (this.weightCost !== 0) this.addWeightCost()
-      const step = this.version + 1 - this.first
       for (const slice of this.vectors.slices) {
-        this.rule.step(slice.kernels, slice.count, (name) => at(slice, name), { ...scalars, weight, step })
+        for (const block of slice.blocks) {
+          const gradient = alone ? term(slice, block, codec, parts[0]) : this.sum(slice, block, codec, parts)
+          const pointer = (name: string) => (name === GRADIENT ? gradient : at(slice, name) + 4 * block.from)
+          this.rule.step(slice.kernels, block.count, pointer, step)
+        }
       }
       this.columns?.limit(this.vectors, PARAMETERS)
     })
   }
 
-  private addWeightCost(): void {
-    for (const slice of this.vectors.slices) {
-      for (const slot of this.kernelSlots) {
-        const from = Math.max(slot.from, slice.range.from)
-        const count = Math.min(slot.to, slice.range.to) - from
-        if (count <= 0) continue
-        const offset = 4 * (from - slice.range.from)
-        slice.kernels.accumulate(at(slice, GRADIENT) + offset, at(slice, PARAMETERS) + offset, count, this.weightCost)
-      }
+  /** Where the weighted sum of the parts lies, for one block. */
+  private sum(slice: Slice, block: Block, codec: CodecName, parts: readonly GradientPart[]): number {
+    const { kernels, sum } = slice
+    kernels.fill(sum, block.count, 0)
+    for (const part of parts) kernels.accumulate(sum, term(slice, block, codec, part), block.count, part.weight)
+    if (this.weightCost !== 0) this.addWeightCost(slice, block)
+    return sum
+  }
+
+  private addWeightCost(slice: Slice, block: Block): void {
+    const first = slice.range.from + block.from
+    for (const slot of this.kernelSlots) {
+      const from = Math.max(slot.from, first)
+      const count = Math.min(slot.to, first + block.count) - from
+      if (count <= 0) continue
+      const weights = at(slice, PARAMETERS) + 4 * (from - slice.range.from)
+      slice.kernels.accumulate(slice.sum + 4 * (from - first), weights, count, this.weightCost)
     }
   }
 
@@ -142,4 +130,11 @@ export class Parameters {
     this.vectors.restore([PARAMETERS, ...this.rule.state, ...more], saved)
     this.version = version
   }
+}
+
+/** Where the block of what the part is lies, without its weight. */
+function term(slice: Slice, block: Block, codec: CodecName, part: GradientPart): number {
+  if ('vector' in part) return at(slice, part.vector) + 4 * block.from
+  decode(slice, block, codec, part.payload, slice.term)
+  return slice.term
 }

@@ -108,6 +108,21 @@ describe.each(CODECS.map((name) => codecs[name]))('codec $name', (codec) => {
     )
   })
 
+  it('cuts a piece out of an encoded range that decodes to the very floats', () => {
+    const size = fc.integer({ min: 1, max: 3000 })
+    fc.assert(
+      fc.property(size, fc.nat(11), fc.nat(3000), fc.nat(1000), (count, firstBlock, length, seed) => {
+        const from = Math.min(firstBlock, Math.floor((count - 1) / INT8_BLOCK)) * INT8_BLOCK
+        const to = Math.min(count, from + length)
+        const range = encodeVector(codec, sample(count, seed))
+        const piece = new Uint8Array(codec.encodedSize(to - from))
+        codec.cut(range, count, from, to, piece)
+        const expected = decodeVector(codec, range, count).subarray(from, to)
+        expect(Buffer.compare(bytesOf(decodeVector(codec, piece, to - from)), bytesOf(expected))).toBe(0)
+      }),
+    )
+  })
+
   it('is stable: what was decoded encodes to floats as good as it', () => {
     fc.assert(
       fc.property(fc.array(fc.float({ noNaN: true, min: -1000, max: 1000 }), { maxLength: 600 }), (values) => {
