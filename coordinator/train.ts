@@ -10,7 +10,8 @@ import { fileURLToPath } from 'node:url'
 import { isDeepStrictEqual } from 'node:util'
 import { cac } from 'cac'
 import { SingleBar } from 'cli-progress'
-import type { RunDetail } from '../shared/api.ts'
+import type { RunDetail, TestPoint } from '../shared/api.ts'
+import { classifies } from '../shared/models.ts'
 import { parseRunSpec, type RunSpec } from '../shared/run-spec.ts'
 import { layersModel, safetensors } from './journal/export.ts'
 import { picturesOf } from './pictures/pictures.ts'
@@ -170,13 +171,15 @@ function testedWords({ history: { series, stage } }: Run): string | null {
   if (last === undefined || last.stage !== stage.plan.name) return null
   switch (stage.model.objective.kind) {
     case 'classify':
-      return `test ${(100 * last.accuracy).toFixed(2)} % right`
+      return `test ${right(last)}`
     case 'reconstruct':
       return `test squared error ${last.measure?.toFixed(3)}`
     case 'contrastive':
-      return `test reconstruction error ${last.loss.toFixed(3)}`
+      return `test reconstruction error ${last.loss.toFixed(3)}${classifies(stage.model.objective) ? `, ${right(last)}` : ''}`
   }
 }
+
+const right = ({ accuracy }: TestPoint) => `${(100 * accuracy).toFixed(2)} % right`
 
 /** Every part of the run that can be taken away, each as tfjs reads it and as safetensors. */
 function writeModel(runs: Runs, run: Run, target: string): string {

@@ -92,11 +92,12 @@ function tooMuchHeld(strategy: StrategySpec, size: number, path: string[]): Cont
 }
 
 const classifies = ({ model }: RunSpec) => model.template !== 'rbm' && model.template !== 'autoencoder'
+const takesLabels = (spec: RunSpec) => classifies(spec) || (spec.model.template === 'rbm' && spec.model.labels)
 
 function ofDataset(spec: RunSpec): Contradiction[] {
   const { dataset, model, stop } = spec
   const found: Contradiction[] = []
-  if (dataset.name === 'idx' && classifies(spec)) {
+  if (dataset.name === 'idx' && takesLabels(spec)) {
     // With `validate` the test examples are training examples, labels and all.
     const missing = (['trainLabels', ...(dataset.validate === undefined ? ['testLabels'] : [])] as const).filter(
       (field) => dataset[field as 'trainLabels' | 'testLabels'] === undefined,
@@ -104,7 +105,9 @@ function ofDataset(spec: RunSpec): Contradiction[] {
     for (const field of missing) {
       found.push({
         path: ['dataset', field],
-        message: `template ${model.template} classifies, so it needs the labels: expected the path of an IDX file, got nothing`,
+        message:
+          `template ${model.template} ${classifies(spec) ? 'classifies, so it needs' : 'with labels learns'} the labels: ` +
+          'expected the path of an IDX file, got nothing',
       })
     }
   }

@@ -28,7 +28,9 @@ export type Objective =
    * [visible, hidden], with a further slot `<layer>/visible_bias` in the layout; the layers below it are fixed. Loss: the
    * reconstruction error Σ(v − v₁)². Measure: the free energy F(v). `persistent`: PCD, chains that go on from
    * step to step on the volunteer. `visible`: what a chain's visible units are, σ(hWᵀ + a) or samples of it. `hidden`:
-   * sigmoid (binary) units, or gaussian ones of unit variance.
+   * sigmoid (binary) units, or gaussian ones of unit variance. `labels`: so many of the visible units, the last, are
+   * the example's label, one of them on: a softmax group. A test then takes an example for the class with the lowest
+   * free energy, p(y | v) ∝ e^−F(v, y) (ALGORITHMS §2.4).
    */
   | {
       kind: 'contrastive'
@@ -36,7 +38,12 @@ export type Objective =
       persistent: boolean
       visible: 'probabilities' | 'samples'
       hidden: 'sigmoid' | 'gaussian'
+      labels: number
     }
+
+/** Whether a test takes each example for a class. */
+export const classifies = (objective: Objective): boolean =>
+  objective.kind === 'classify' || (objective.kind === 'contrastive' && objective.labels > 0)
 
 /** Random changes of every training example, drawn on the volunteer from the example's key. */
 export interface Augmentation {
@@ -105,7 +112,14 @@ function objectiveOf(spec: ModelSpec): Objective {
     case 'autoencoder':
       return { kind: 'reconstruct' }
     case 'rbm':
-      return { kind: 'contrastive', steps: 1, persistent: false, visible: 'probabilities', hidden: spec.code }
+      return {
+        kind: 'contrastive',
+        steps: 1,
+        persistent: false,
+        visible: 'probabilities',
+        hidden: spec.code,
+        labels: 0,
+      }
     default:
       return { kind: 'classify' }
   }
@@ -114,19 +128,23 @@ function objectiveOf(spec: ModelSpec): Objective {
 export interface RbmLayer {
   readonly units: number
   readonly hidden: 'sigmoid' | 'gaussian'
+  /** Whether it sees the label too. */
+  readonly labels: boolean
 }
 
 /** Hidden layers that are trained as RBMs, from below; [] where the model has none. */
 export function rbmLayers(spec: ModelSpec): RbmLayer[] {
-  const stack = (hidden: readonly number[], top: RbmLayer['hidden']): RbmLayer[] =>
-    hidden.map((units, i) => ({ units, hidden: i === hidden.length - 1 ? top : 'sigmoid' }))
+  const stack = (hidden: readonly number[], top: RbmLayer['hidden'], labels = false): RbmLayer[] =>
+    hidden.map((units, i) =>
+      i === hidden.length - 1 ? { units, hidden: top, labels } : { units, hidden: 'sigmoid', labels: false },
+    )
   switch (spec.template) {
     case 'mlp':
       return stack(spec.hidden, 'sigmoid')
     case 'autoencoder':
       return stack(spec.hidden, 'gaussian')
     case 'rbm':
-      return stack(spec.hidden, spec.code)
+      return stack(spec.hidden, spec.code, spec.labels)
     default:
       return []
   }
@@ -134,8 +152,9 @@ export function rbmLayers(spec: ModelSpec): RbmLayer[] {
 
 /**
  * The `layer`-th RBM (from 0) of the stack, on the fixed layers below it: `lower` is their parameters (kernel, bias, …),
- * flat, null for the first. Its layout: rbm_<n>/kernel [visible, hidden], /bias [hidden], /visible_bias [visible];
- * weights begin at N(0, initial²), biases at zero (rbm.m, ALGORITHMS §2.2).
+ * flat, null for the first. Its layout: rbm_<n>/kernel [visible, hidden], /bias [hidden], /visible_bias [visible], where
+ * a machine that sees labels has their units after the others, which the topology cannot say; weights begin at
+ * N(0, initial²), biases at zero (rbm.m, ALGORITHMS §2.2).
  */
 export function buildRbm(
   spec: ModelSpec,
@@ -148,7 +167,7 @@ export function buildRbm(
   if (!Number.isInteger(layer) || layer < 0 || layer >= stack.length) {
     throw new Error(`invariant: template ${spec.template} has RBMs 0 to ${stack.length - 1}, not ${layer}`)
   }
-  const { units, hidden } = stack[layer]
+  const { units, hidden, labels } = stack[layer]
   const below = stack.slice(0, layer).map(({ units }, i) => frozen(dense(`rbm_${i + 1}`, units, 'sigmoid')))
   const name = `rbm_${layer + 1}`
   const top = dense(name, units, hidden === 'gaussian' ? 'linear' : 'sigmoid', { kernel_initializer: normal(initial) })
@@ -157,15 +176,20 @@ export function buildRbm(
   if ((fixed?.size ?? 0) !== (lower?.length ?? 0)) {
     throw new Error(`invariant: below RBM ${layer} lie ${fixed?.size ?? 0} parameters, not ${lower?.length ?? 0}`)
   }
-  const { slots } = layoutOf(topology)
-  const visible = slots[0].shape[0]
+  const [kernel, bias] = layoutOf(topology).slots
+  const labelUnits = labels ? classes : 0
+  const visible = kernel.shape[0] + labelUnits
   return {
     topology,
-    layout: layout([...slots, { name: `${name}/visible_bias`, shape: [visible], init: { kind: 'zeros' } }]),
+    layout: layout([
+      { ...kernel, shape: [visible, units] },
+      bias,
+      { name: `${name}/visible_bias`, shape: [visible], init: { kind: 'zeros' } },
+    ]),
     fixed: fixed && lower && { layout: fixed, values: lower },
     inputShape,
     classes,
-    objective: { kind: 'contrastive', steps, persistent, visible: visibleUnits, hidden },
+    objective: { kind: 'contrastive', steps, persistent, visible: visibleUnits, hidden, labels: labelUnits },
     augment: null,
   }
 }

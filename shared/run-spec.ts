@@ -90,6 +90,11 @@ const model = z.discriminatedUnion('template', [
     hidden,
     /** Units of the top layer: binary, or gaussian with unit variance. */
     code: z.enum(['sigmoid', 'gaussian']).default('sigmoid'),
+    /**
+     * The top layer sees, beside the features below it, a unit for each class, of which the label's is on: it learns
+     * images and labels together, and tells the class by its free energy (Hinton, Osindero & Teh 2006).
+     */
+    labels: z.boolean().default(false),
   }),
   /** Encoder of these layers, the last one linear, and its mirror image (Hinton & Salakhutdinov 2006). */
   z.strictObject({ template: z.literal('autoencoder'), hidden: hidden.default([1000, 500, 250, 30]) }),

@@ -3,7 +3,8 @@
  * is fine-tuned, and the up-pass and the down-pass as networks of their own. Pure: vectors in, new vectors out.
  *
  * A stack is the flat parameters of its RBMs from below, each in the layout of `buildRbm`: W [visible, hidden], hidden
- * biases, visible biases. It may be shorter than the network: what is trained so far.
+ * biases, visible biases. It may be shorter than the network: what is trained so far. Labels that the top machine sees
+ * are left out of passes up and down: up, the features alone drive it.
  */
 import type { Layout } from './layout.ts'
 import { buildModel, type RbmLayer, rbmLayers, type Shape } from './models.ts'
@@ -105,33 +106,41 @@ function halves(spec: ModelSpec, shape: Shape, network: Float32Array) {
   return { encoder: network.slice(0, middle), decoder: network.slice(middle) }
 }
 
-interface Rbm {
+export interface Rbm {
   readonly visible: number
   readonly hidden: number
   /** [visible, hidden] */
   readonly weights: Float32Array
   readonly hiddenBias: Float32Array
   readonly visibleBias: Float32Array
+  /** [labels, hidden], and a bias each; empty where the machine sees no labels. */
+  readonly labelWeights: Float32Array
+  readonly labelBias: Float32Array
 }
 
-function rbms(spec: ModelSpec, { inputShape }: Shape, stack: Stack): Rbm[] {
+/** The machines of a stack, from below. */
+export function rbms(spec: ModelSpec, { inputShape, classes }: Shape, stack: Stack): Rbm[] {
   const layers = rbmLayers(spec)
   let visible = product(inputShape)
   return stack.map((vector, i) => {
     const hidden = layers[i]?.units ?? 0
-    const expected = visible * hidden + hidden + visible
+    const all = visible + (layers[i]?.labels ? classes : 0)
+    const expected = all * hidden + hidden + all
     if (i >= layers.length || vector.length !== expected) {
       throw new Error(
         `invariant: RBM ${i} of template ${spec.template} has ${expected} parameters, not ${vector.length}`,
       )
     }
-    const biases = visible * hidden
+    const biases = all * hidden
+    const visibleBiases = biases + hidden
     const rbm = {
       visible,
       hidden,
-      weights: vector.subarray(0, biases),
-      hiddenBias: vector.subarray(biases, biases + hidden),
-      visibleBias: vector.subarray(biases + hidden),
+      weights: vector.subarray(0, visible * hidden),
+      hiddenBias: vector.subarray(biases, visibleBiases),
+      visibleBias: vector.subarray(visibleBiases, visibleBiases + visible),
+      labelWeights: vector.subarray(visible * hidden, biases),
+      labelBias: vector.subarray(visibleBiases + visible),
     }
     visible = hidden
     return rbm

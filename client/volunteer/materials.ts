@@ -60,6 +60,7 @@ const modelBlob = z.object({
       // A run that began before there was a choice says nothing.
       visible: z.enum(['probabilities', 'samples']).default('probabilities'),
       hidden: z.enum(['sigmoid', 'gaussian']),
+      labels: count.default(0),
     }),
   ]),
   augment: z

@@ -1,5 +1,6 @@
 /** What a run says of itself, to operators in full and to volunteers in short. */
 import type { RunDetail } from '../../shared/api.ts'
+import { classifies } from '../../shared/models.ts'
 import type { Progress } from '../../shared/protocol.ts'
 import { shareDone } from './progress.ts'
 import type { Run } from './run.ts'
@@ -54,7 +55,7 @@ export function detailOf(run: Run, now: number): RunDetail {
   }
 }
 
-/** Whether the last test's accuracy says something: an RBM and an autoencoder are tested, but classify nothing. */
+/** Whether the last test's accuracy says something: most RBMs, and an autoencoder, are tested but classify nothing. */
 function classified({ history: { stage, series } }: Run): boolean {
-  return stage.model.objective.kind === 'classify' && series.test.at(-1)?.stage === stage.plan.name
+  return classifies(stage.model.objective) && series.test.at(-1)?.stage === stage.plan.name
 }

@@ -3,6 +3,7 @@
  * version, so that the trusted volunteers can fetch it.
  */
 import { codecs } from '../../shared/codec.ts'
+import { classifies } from '../../shared/models.ts'
 import type { UpdateRequest } from '../../shared/protocol.ts'
 import type { Dataset } from '../datasets/dataset.ts'
 import type { Stretch } from '../strategies/epochs.ts'
@@ -58,8 +59,8 @@ export class Examiner {
   }
 
   /** Bytes that the update of an evaluation of so many examples brings. */
-  outcomeBytes({ from, examples }: HeldLease): number {
-    return this.stage.model.objective.kind === 'classify' && from === 'test' ? OUTCOME_BYTES * examples : 0
+  outcomeBytes({ examples }: HeldLease): number {
+    return classifies(this.stage.model.objective) ? OUTCOME_BYTES * examples : 0
   }
 
   /** What a lease found; the whole when it was the last part. */

@@ -101,6 +101,25 @@ describe('pictures', () => {
     expect(report.testMeasure).toBeLessThan(110)
   }, 60_000)
 
+  test('of a stack of RBMs that sees labels are also those of a classifier: by free energy', async () => {
+    const { data, report } = await train({
+      ...{ model: { template: 'rbm', hidden: [30, 40], labels: true }, codec: undefined },
+      pretrain: { epochs: 12, strategy: STEPS, codec: { up: 'f32', down: 'f32' }, evaluateEveryEpochs: 0 },
+      stop: { epochs: 1 },
+    })
+    expect(namesOf(report.pictures)).toEqual(['confusion', 'reconstructions', 'filters', 'filters-rbm-2', 'mistakes'])
+    // 300 digits seen: chance is 0.1.
+    expect(report.testAccuracy).toBeGreaterThan(0.5)
+    const coordinator = await start(data)
+    const detail = (await (await coordinator.api('GET', `/api/runs/${report.run}`)).json()) as RunDetail
+    expect(detail).toMatchObject({ state: 'finished', stage: 'rbm-2', testAccuracy: report.testAccuracy })
+    const metrics = (await (await coordinator.api('GET', `/api/runs/${report.run}/metrics`)).json()) as RunMetrics
+    expect(metrics.test.map(({ stage, accuracy }) => [stage, accuracy])).toEqual([
+      ['rbm-1', 0],
+      ['rbm-2', report.testAccuracy],
+    ])
+  }, 60_000)
+
   test('that there are not are refused with those there are, and nobody without the token sees any [O1]', async () => {
     const coordinator = await start()
     const { run } = await coordinator.createRun(SMALL)

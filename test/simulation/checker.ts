@@ -9,7 +9,7 @@ import type { Run } from '../../coordinator/run/run.ts'
 import type { Runs } from '../../coordinator/run/runs.ts'
 import type { Stretch } from '../../coordinator/strategies/epochs.ts'
 import type { RunDetail } from '../../shared/api.ts'
-import type { ModelBlob } from '../../shared/models.ts'
+import { classifies, type ModelBlob } from '../../shared/models.ts'
 import type { Lease, Refusal, Start, UpdateRequest, Verdict } from '../../shared/protocol.ts'
 import { Bounds } from './bounds.ts'
 import type { Disk } from './disk.ts'
@@ -117,8 +117,8 @@ export class Checker {
     if (trusted && (lossSum === null || !(norm <= NORM_MAX))) this.hopeless.add(run)
   }
 
-  tested(run: string, { kind }: Model['objective'], { payload }: Outcome): void {
-    if (kind === 'classify' && payload.length === 0) this.withoutOutcomes.add(run)
+  tested(run: string, objective: Model['objective'], { payload }: Outcome): void {
+    if (classifies(objective) && payload.length === 0) this.withoutOutcomes.add(run)
   }
 
   answered(run: Run, update: UpdateRequest, verdict: Verdict | Refusal, volunteer: string): void {

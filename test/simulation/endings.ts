@@ -2,6 +2,7 @@
 import { History } from '../../coordinator/run/history.ts'
 import type { Run } from '../../coordinator/run/run.ts'
 import { codecs, decodeVector } from '../../shared/codec.ts'
+import { rbmLayers } from '../../shared/models.ts'
 import { hasOneOutcome, trainedAlone } from './alone.ts'
 import type { Disk } from './disk.ts'
 import { emptyDataset } from './examples.ts'
@@ -97,6 +98,12 @@ function failed(run: Run, { updates, versions, history }: Shadow, truth: Truth):
   must('T4', grown || lies.length >= FALSE_LEAST, what)
 }
 
+/** Whether a test of the stage takes the examples for classes: of a classifier, and of an RBM that sees the labels. */
+function classified({ spec, stages }: History, stage: string): boolean {
+  const { layer } = stages.find(({ name }) => name === stage)!
+  return layer === null ? spec.model.template !== 'autoencoder' : rbmLayers(spec.model)[layer].labels
+}
+
 function curves({ id, history }: Run, { withoutOutcomes }: Truth): void {
   const { series, dataset, stages, outcomes } = history
   for (const { loss } of series.train) must('T2', Math.abs(loss) < LOSS_MAX, `a loss of ${loss} was believed`)
@@ -108,15 +115,15 @@ function curves({ id, history }: Run, { withoutOutcomes }: Truth): void {
     const kind = rbm ? 'contrastive' : template === 'autoencoder' ? 'reconstruct' : 'classify'
     const right =
       point.loss === 1 &&
-      point.accuracy === (kind === 'classify' ? Math.ceil(examples / 2) / examples : 0) &&
+      point.accuracy === (classified(history, point.stage) ? Math.ceil(examples / 2) / examples : 0) &&
       point.measure === (measureAt(kind, point.version, true) ?? null) &&
       point.trainMeasure === (kind === 'contrastive' ? measureAt(kind, point.version, false) : null)
     must('evaluation', right, `${id}: a test is ${JSON.stringify(point)}`)
   }
   if (series.test.length === 0) return
-  const classified = history.stages.at(-1)!.layer === null && history.spec.model.template !== 'autoencoder'
-  const last = series.test.at(-1)!.stage === 'train'
-  if (!classified || !last) return must('evaluation', outcomes === null, `${id}: there are outcomes of no classifier`)
+  if (!classified(history, series.test.at(-1)!.stage)) {
+    return must('evaluation', outcomes === null, `${id}: there are outcomes of no classifier`)
+  }
   must('evaluation', outcomes !== null || withoutOutcomes, `${id}: the outcomes of the last test are gone`)
   if (outcomes === null) return
   const expected = outcomesOf(Array.from({ length: examples }, (_, i) => i))

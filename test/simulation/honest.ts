@@ -5,7 +5,7 @@
  * convex quadratic for each example, so that a line search finds what it looks for.
  */
 import { codecs, decodeVector, encodeVectors } from '../../shared/codec.ts'
-import type { ModelBlob } from '../../shared/models.ts'
+import { classifies, type ModelBlob } from '../../shared/models.ts'
 import type { Lease, Segment } from '../../shared/protocol.ts'
 import { Random, Stream } from '../../shared/random.ts'
 import { SHARD_EXAMPLES } from './examples.ts'
@@ -156,13 +156,13 @@ export function evaluated(
   const test = ofTest(task.segments[0])
   const parameters = decodeVector(codecs[task.parametersCodec], bytes, layout.size)
   const lost = !parameters.every((value) => Math.abs(value) <= LOST)
-  const classifies = objective.kind === 'classify'
+  const tellsClasses = classifies(objective)
   const measure = measureAt(objective.kind, version, test)
   return {
     examples: examples.length,
     lossSum: lost ? null : examples.length,
-    correct: classifies ? examples.filter((example) => example % 2 === 0).length : 0,
+    correct: tellsClasses ? examples.filter((example) => example % 2 === 0).length : 0,
     ...(measure === undefined ? {} : { measureSum: measure * examples.length }),
-    payload: classifies && test && tellsOutcomes ? outcomesOf(examples) : new Uint8Array(),
+    payload: tellsClasses && tellsOutcomes ? outcomesOf(examples) : new Uint8Array(),
   }
 }

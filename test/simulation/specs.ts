@@ -48,7 +48,12 @@ function drawWhole(draws: Draws, kind: Exclude<Kind, 'stack'>) {
 function drawStack(draws: Draws) {
   const model = draws.pick([
     // Two layers of one size, too: an update of the one would fit the other.
-    { template: 'rbm', hidden: draws.pick([[3], [3, 2], [4, 4]]), code: draws.pick(['sigmoid', 'gaussian']) },
+    {
+      template: 'rbm',
+      hidden: draws.pick([[3], [3, 2], [4, 4]]),
+      code: draws.pick(['sigmoid', 'gaussian']),
+      labels: draws.chance(0.3),
+    },
     {
       template: 'mlp',
       hidden: draws.pick([

@@ -146,13 +146,21 @@ export const cases: readonly Case[] = [
     { steps: 2, persistent: true },
     { steps: 3, persistent: false, below: true, samples: true },
     { steps: 2, persistent: true, samples: true },
-  ].flatMap(({ below = false, samples = false, ...how }) =>
+    { steps: 1, persistent: false, labels: 5 },
+    { steps: 2, persistent: true, below: true, labels: 3 },
+    { steps: 3, persistent: false, below: true, samples: true, labels: 5 },
+  ].flatMap(({ below = false, samples = false, labels = 0, ...how }) =>
     (['sigmoid', 'gaussian'] as const).map((hidden) => ({
       name: [
         `${how.persistent ? 'PCD' : 'CD'}-${how.steps}, ${hidden} units`,
         ...[...(samples ? ['sampled visible ones'] : []), ...(below ? ['a fixed layer below'] : [])],
+        ...(labels > 0 ? [`${labels} labels`] : []),
       ].join(', '),
-      model: rbm(9, { kind: 'contrastive', ...how, visible: samples ? 'samples' : 'probabilities', hidden }, below),
+      model: rbm(
+        9,
+        { kind: 'contrastive', ...how, visible: samples ? 'samples' : 'probabilities', hidden, labels },
+        below,
+      ),
     })),
   ),
 ]

@@ -100,12 +100,15 @@ function rbmOracle({ layout, fixed, inputShape, objective }: ModelDescription): 
   const contrastive = objective as Extract<Objective, { kind: 'contrastive' }>
   const [visible, hidden] = layout.slots[0].shape
   const chains: number[][] | null = contrastive.persistent ? [] : null
-  const machineOf = (replica: Float64Array) => rbm.rbmOf(replica, visible, hidden, contrastive.hidden === 'gaussian')
+  const { labels } = contrastive
+  const machineOf = (replica: Float64Array) =>
+    rbm.rbmOf(replica, visible, hidden, contrastive.hidden === 'gaussian', labels)
   const features = inputShape.reduce((product, dimension) => product * dimension, 1)
-  const seen = ({ inputs, count }: Minibatch): number[][] => {
+  const seen = ({ inputs, labels: named, count }: Minibatch): number[][] => {
     const rows = Array.from({ length: count }, (_, i) => [...inputs.subarray(i * features, (i + 1) * features)])
     const below = fixed && rbm.rbmOf(fixed.values, features, fixed.layout.slots[1].size)
-    return below ? rows.map((row) => rbm.up(below, row)) : rows
+    const oneHot = (label: number) => Array.from({ length: labels }, (_, i) => (i === label ? 1 : 0))
+    return rows.map((row, i) => [...(below ? rbm.up(below, row) : row), ...oneHot(named[i])])
   }
   return {
     step(replica, minibatch) {
@@ -116,13 +119,15 @@ function rbmOracle({ layout, fixed, inputShape, objective }: ModelDescription): 
     },
     evaluate(replica, minibatch) {
       const machine = machineOf(replica)
-      let [lossSum, measureSum] = [0, 0]
-      for (const v of seen(minibatch)) {
+      let [lossSum, measureSum, correct] = [0, 0, 0]
+      for (const [i, v] of seen(minibatch).entries()) {
         const again = rbm.down(machine, rbm.up(machine, v))
         lossSum += again.reduce((sum, x, i) => sum + (x - v[i]) ** 2, 0)
         measureSum += rbm.freeEnergy(machine, v)
+        const classes = rbm.classesOf(machine, v.slice(0, visible - labels))
+        if (labels > 0 && classes.indexOf(Math.max(...classes)) === minibatch.labels[i]) correct++
       }
-      return { lossSum, measureSum, correct: 0 }
+      return { lossSum, measureSum, correct }
     },
   }
 }

@@ -53,11 +53,13 @@ export function modelOf(
     backend: 'tensor_flow.js',
   }
   const objective = change.objective ?? { kind: 'classify' }
-  const [trained, fixed] = layoutsOf(own, inputShape, objective.kind === 'contrastive')
+  const rbm = objective.kind === 'contrastive'
+  const [trained, fixed] = layoutsOf(own, inputShape, rbm, rbm ? objective.labels : 0)
   const random = new Random(99)
   const values = Float32Array.from({ length: fixed.size }, (_, i) => random.uniform(i) - 0.5)
   const description = { topology, layout: trained, fixed: fixed.size ? { layout: fixed, values } : null, inputShape }
-  return { ...description, classes: (layers.at(-2)?.config.units as number) ?? 0, objective, ...change }
+  const classes = rbm ? objective.labels : ((layers.at(-2)?.config.units as number) ?? 0)
+  return { ...description, classes, objective, ...change }
 }
 
 /** Examples drawn at random, each with a draw key. */
@@ -76,7 +78,12 @@ export function drawMinibatch(
   }
 }
 
-function layoutsOf(layers: readonly Layer[], inputShape: readonly number[], visibleBias: boolean): [Layout, Layout] {
+function layoutsOf(
+  layers: readonly Layer[],
+  inputShape: readonly number[],
+  visibleBias: boolean,
+  labels: number,
+): [Layout, Layout] {
   type Tensors = Parameters<typeof layout>[0][number][]
   const [trained, fixed]: [Tensors, Tensors] = [[], []]
   let shape = [...inputShape]
@@ -100,9 +107,11 @@ function layoutsOf(layers: readonly Layer[], inputShape: readonly number[], visi
       shape = [...sides, channels]
     } else if (class_name === 'Flatten') shape = [shape.reduce((a, b) => a * b, 1)]
     else if (class_name === 'Dense') {
-      add('kernel', shape[0], config.units as number)
+      const machine = visibleBias && config === layers.at(-1)!.config
+      const inputs = shape[0] + (machine ? labels : 0)
+      add('kernel', inputs, config.units as number)
       if (config.use_bias) add('bias', config.units as number)
-      if (visibleBias && config === layers.at(-1)!.config) add('visible_bias', shape[0])
+      if (machine) add('visible_bias', inputs)
       shape = [config.units as number]
     }
   }

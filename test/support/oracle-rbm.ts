@@ -13,6 +13,8 @@ export interface Rbm {
   readonly a: ArrayLike<number>
   readonly b: ArrayLike<number>
   readonly gaussian?: boolean
+  /** So many of the visible units, the last, are a softmax group. */
+  readonly labels?: number
 }
 
 /** Of a minibatch; the gradient is minus the ascent direction, in the order kernel, bias, visible bias. */
@@ -25,11 +27,11 @@ export interface Contrast {
 }
 
 /** The flat parameters of a layout in that order, as a machine. */
-export function rbmOf(flat: ArrayLike<number>, visible: number, hidden: number, gaussian = false): Rbm {
+export function rbmOf(flat: ArrayLike<number>, visible: number, hidden: number, gaussian = false, labels = 0): Rbm {
   const values = Float64Array.from(flat)
   const [toBias, toVisible] = [visible * hidden, (visible + 1) * hidden]
   const [w, b, a] = [values.subarray(0, toBias), values.subarray(toBias, toVisible), values.subarray(toVisible)]
-  return { visible, hidden, w, a, b, gaussian }
+  return { visible, hidden, w, a, b, gaussian, labels }
 }
 
 const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x))
@@ -45,12 +47,20 @@ export function drive({ visible, hidden, w, b }: Rbm, v: ArrayLike<number>): num
 }
 export const up = (rbm: Rbm, v: ArrayLike<number>): number[] =>
   rbm.gaussian ? drive(rbm, v) : drive(rbm, v).map(sigmoid)
-export function down({ visible, hidden, w, a }: Rbm, h: ArrayLike<number>): number[] {
-  return Array.from({ length: visible }, (_, i) => {
+export function down({ visible, hidden, w, a, labels = 0 }: Rbm, h: ArrayLike<number>): number[] {
+  const driven = Array.from({ length: visible }, (_, i) => {
     let sum = a[i]
     for (let j = 0; j < hidden; j++) sum += h[j] * w[i * hidden + j]
-    return sigmoid(sum)
+    return sum
   })
+  const features = visible - labels
+  return [...driven.slice(0, features).map(sigmoid), ...softmax(driven.slice(features))]
+}
+
+function softmax(logits: readonly number[]): number[] {
+  const weights = logits.map((x) => Math.exp(x - Math.max(...logits)))
+  const total = weights.reduce((sum, weight) => sum + weight, 0)
+  return weights.map((weight) => weight / total)
 }
 
 export function freeEnergy(rbm: Rbm, v: ArrayLike<number>): number {
@@ -77,7 +87,23 @@ function sample(rbm: Rbm, mean: number[], key: Key, t: number): number[] {
 /** Of its visible units. */
 function sampleVisible(rbm: Rbm, mean: number[], key: Key, t: number): number[] {
   const random = new Random(key, Stream.gibbs, 1)
-  return mean.map((p, i) => coin(random, t * rbm.visible + i, p))
+  const { visible, labels = 0 } = rbm
+  const features = visible - labels
+  const v = mean.map((p, i) => (i < features ? coin(random, t * visible + i, p) : 0))
+  if (labels === 0) return v
+  // One of the group: that in which a uniform, of 24 bits, falls.
+  let left = Math.floor(random.uniform(t * visible + features) * 2 ** 24) / 2 ** 24
+  let on = features
+  while (on < visible - 1 && left >= mean[on]) left -= mean[on++]
+  v[on] = 1
+  return v
+}
+
+/** p(y | features) of every class, by the free energies of what is seen with each label. */
+export function classesOf(rbm: Rbm, features: readonly number[]): number[] {
+  const { labels = 0 } = rbm
+  const with1 = (label: number) => [...features, ...Array.from({ length: labels }, (_, i) => (i === label ? 1 : 0))]
+  return softmax(Array.from({ length: labels }, (_, label) => -freeEnergy(rbm, with1(label))))
 }
 
 /**

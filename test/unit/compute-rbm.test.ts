@@ -16,7 +16,7 @@ import * as oracle from '../support/oracle-rbm.ts'
 const CLOSE = 1e-5
 
 const objectiveOf = (change: Partial<Contrastive> = {}): Contrastive => ({
-  ...{ kind: 'contrastive', steps: 1, persistent: false, visible: 'probabilities', hidden: 'sigmoid' },
+  ...{ kind: 'contrastive', steps: 1, persistent: false, visible: 'probabilities', hidden: 'sigmoid', labels: 0 },
   ...change,
 })
 const normals = (count: number, seed: number, scale: number): Float32Array => {
@@ -155,6 +155,37 @@ describe('a machine small enough to enumerate', () => {
       trainer.begin(parameters)
       trainer.evaluate({ inputs: Float32Array.from(v), labels: new Uint8Array(1), keys: new Uint32Array(2), count: 1 })
       expect((await trainer.finish()).measureSum).toBeCloseTo(-Math.log(sum), 5)
+    }
+    await engine.close()
+  })
+
+  it('that sees labels tells p(class | features) exactly, by free energies', async () => {
+    const labels = 3
+    const features = visible - labels
+    const seeing = modelOf([dense('rbm', hidden, 'sigmoid')], [features], { objective: objectiveOf({ labels }) })
+    const joint = oracle.rbmOf(parameters, visible, hidden, false, labels)
+    const engine = await openEngine('wasm')
+    const trainer = await engine.load(seeing)
+    for (const v of oracle.states(features)) {
+      const weights = [0b001, 0b010, 0b100].map((label) => {
+        const seen = [...v, ...oracle.states(labels)[label]]
+        return oracle.states(hidden).reduce((sum, h) => sum + Math.exp(-oracle.energy(joint, seen, h)), 0)
+      })
+      const likely = weights.indexOf(Math.max(...weights))
+      for (const label of [0, 1, 2]) {
+        const minibatch = {
+          inputs: Float32Array.from(v),
+          labels: Uint8Array.of(label),
+          keys: new Uint32Array(2),
+          count: 1,
+        }
+        trainer.begin(parameters)
+        trainer.evaluate(minibatch)
+        const { correct, outcomes } = await trainer.finish()
+        expect([correct, outcomes![0]]).toEqual([likely === label ? 1 : 0, likely])
+        const probability = weights[label] / weights.reduce((sum, weight) => sum + weight, 0)
+        expect(new DataView(outcomes!.buffer).getFloat32(1, true)).toBeCloseTo(-Math.log(probability), 5)
+      }
     }
     await engine.close()
   })

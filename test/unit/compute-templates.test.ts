@@ -20,7 +20,7 @@ const dropout = { input: 0.2, hidden: 0.5 }
 const contrastive = { steps: 2, persistent: false, visible: 'probabilities', initial: 0.1 } as const
 
 const network = (spec: ModelSpec, shape = small) => buildModel(spec, shape, null)
-const stack: ModelSpec = { template: 'rbm', hidden: [9, 7], code: 'gaussian' }
+const stack: ModelSpec = { template: 'rbm', hidden: [9, 7], code: 'gaussian', labels: false }
 const models: Record<string, Model> = {
   softmax: network({ template: 'softmax' }),
   'mlp, glorot': network({ template: 'mlp', hidden: [9, 7], activation: 'relu', initializer: 'glorot', dropout }),
@@ -33,6 +33,13 @@ const models: Record<string, Model> = {
   }),
   autoencoder: network({ template: 'autoencoder', hidden: [9, 4] }),
   'the first RBM': buildRbm(stack, 0, small, null, contrastive),
+  'a second RBM that sees the labels': buildRbm(
+    { template: 'rbm', hidden: [9, 7], code: 'sigmoid', labels: true },
+    1,
+    small,
+    new Float32Array(97 * 9).fill(0.05),
+    contrastive,
+  ),
   'the second RBM': buildRbm(stack, 1, small, new Float32Array(97 * 9).fill(0.05), contrastive),
 }
 

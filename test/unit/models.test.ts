@@ -322,6 +322,7 @@ describe('an RBM', () => {
       persistent: true,
       visible: 'samples',
       hidden: 'sigmoid',
+      labels: 0,
     })
     const whole = await loaded(model.topology)
     expect(slotsOf(model.layout).slice(0, 2)).toEqual(tensorsOf(whole.trainableWeights))
@@ -338,10 +339,23 @@ describe('an RBM', () => {
     expect(buildRbm(spec, 0, shape, null, CD).topology.config.layers.at(-1)!.config.activation).toBe('sigmoid')
   })
 
+  test('at the top of a stack with labels sees one unit a class beside the features', () => {
+    const spec = filledIn({ template: 'rbm', hidden: [6, 5], labels: true })
+    expect(rbmLayers(spec).map(({ labels }) => labels)).toEqual([false, true])
+    expect(slotsOf(buildRbm(spec, 0, shape, null, CD).layout)[0].shape).toEqual([6, 6])
+    const top = buildRbm(spec, 1, shape, new Float32Array(6 * 6 + 6), CD)
+    expect(top.objective).toMatchObject({ kind: 'contrastive', labels: 10 })
+    expect(slotsOf(top.layout)).toEqual([
+      { name: 'rbm_2/kernel', shape: [16, 5] },
+      { name: 'rbm_2/bias', shape: [5] },
+      { name: 'rbm_2/visible_bias', shape: [16] },
+    ])
+  })
+
   test('is made of the hidden layers of a template that has them', () => {
     expect(rbmLayers(mlp([7, 5]))).toEqual([
-      { units: 7, hidden: 'sigmoid' },
-      { units: 5, hidden: 'sigmoid' },
+      { units: 7, hidden: 'sigmoid', labels: false },
+      { units: 5, hidden: 'sigmoid', labels: false },
     ])
     expect(rbmLayers(rbm([7, 5], 'gaussian')).map(({ hidden }) => hidden)).toEqual(['sigmoid', 'gaussian'])
     expect(rbmLayers(rbm([7])).map(({ hidden }) => hidden)).toEqual(['sigmoid'])

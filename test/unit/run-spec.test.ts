@@ -241,6 +241,18 @@ describe('a RunSpec', () => {
 
   test.each<[string, object, Record<string, string>]>([
     [
+      'labels that no file has',
+      {
+        dataset: { name: 'idx', trainInputs: 'a', testInputs: 'b', trainLabels: 'c' },
+        model: { template: 'rbm', hidden: [5], labels: true },
+        ...{ strategy: undefined, updateRule: undefined, codec: undefined },
+      },
+      {
+        'dataset.testLabels':
+          'template rbm with labels learns the labels: expected the path of an IDX file, got nothing',
+      },
+    ],
+    [
       'pre-training what has no dense layers',
       { model: { template: 'cnn' }, pretrain: {} },
       {

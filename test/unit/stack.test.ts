@@ -6,7 +6,7 @@ import { initialParameters, type Layout } from '../../shared/layout.ts'
 import { buildModel, buildRbm, rbmLayers, type Topology } from '../../shared/models.ts'
 import { Random, Stream } from '../../shared/random.ts'
 import { type ModelSpec, parseRunSpec } from '../../shared/run-spec.ts'
-import { decoder, encoder, lowerOf, type Part, unrolled } from '../../shared/stack.ts'
+import { decoder, encoder, lowerOf, type Part, rbms, unrolled } from '../../shared/stack.ts'
 
 const SHAPE = { inputShape: [3, 4, 1], classes: 3 }
 const VISIBLE = 12
@@ -150,6 +150,19 @@ describe('a stack of RBMs', () => {
     const { topology, layout } = buildModel(gaussian, SHAPE, null)
     const { parameters } = encoder(gaussian, SHAPE, { stack })
     near(await answer(topology, layout, parameters, example()), meanField(gaussian, stack, INPUT).code)
+  })
+
+  test('that sees labels goes up and down as if it saw none', async () => {
+    const seeing = filledIn({ template: 'rbm', hidden: [7, 5], labels: true })
+    const stack = trained(seeing)
+    const { weights, visibleBias, labelWeights, labelBias, ...top } = rbms(seeing, SHAPE, stack)[1]
+    expect([weights.length, labelWeights.length, visibleBias.length, labelBias.length]).toEqual([7 * 5, 3 * 5, 7, 3])
+    const joined = Float32Array.from([...weights, ...labelWeights, ...top.hiddenBias, ...visibleBias, ...labelBias])
+    expect(joined).toEqual(stack[1])
+    const without = [stack[0], Float32Array.from([...weights, ...top.hiddenBias, ...visibleBias])]
+    const { code, back } = meanField(rbm, without, INPUT)
+    near(await answerOf(encoder(seeing, SHAPE, { stack }), example()), code)
+    near(await answerOf(decoder(seeing, SHAPE, { stack }), tf.tensor(code, [1, code.length])), back)
   })
 
   test('of another size or length is a fault', () => {

@@ -14,6 +14,9 @@
  * step left them, in this trainer, as many as the largest minibatch had examples; a chain begins at the example of its
  * place.
  *
+ * With label units the last of v are a softmax group, v₀'s the label itself; sampled, one of them is on, that in which a
+ * uniform falls: the first label unit's draw. An evaluation takes an example for the class y with the least F(v, y).
+ *
  * Sample t (from 0) of hidden unit j of an example is draw t·hidden + j of Random(key, Stream.gibbs), a uniform of 24 bits,
  * or a normal; of visible unit i, draw t·visible + i of Random(key, Stream.gibbs, 1), a uniform. Beside the gradient:
  * Σ(v₀ − v₁)², v₁ the probabilities from the first sample, and the free energy F(v₀). In an evaluation v₁ is the
@@ -25,6 +28,7 @@ import { Stream } from '../../../shared/random.ts'
 import type { Backend } from './backends/backend.ts'
 import { drawNormals, drawUniforms } from './draws.ts'
 import type { Minibatch, ModelDescription, Trainer } from './engine.ts'
+import { outcomesOf } from './loss.ts'
 import { loadNetwork } from './network.ts'
 import { tensorOf, trainerOf, use } from './trainer.ts'
 
@@ -39,7 +43,7 @@ const VISIBLE = 1
 export async function loadRbmTrainer(backend: Backend, description: ModelDescription): Promise<Trainer> {
   const { topology, layout, fixed, inputShape, objective } = description
   if (objective.kind !== 'contrastive') throw new Error('invariant: only an RBM is trained by contrastive divergence')
-  const { steps, persistent } = objective
+  const { steps, persistent, labels } = objective
   const gaussian = objective.hidden === 'gaussian'
   const samplesVisible = objective.visible === 'samples'
   const below = topology.config.layers.slice(0, -1)
@@ -48,10 +52,12 @@ export async function loadRbmTrainer(backend: Backend, description: ModelDescrip
 
   await use(backend)
   const network = below.length > 0 ? await loadNetwork(backend, topology, below, { slots: [], size: 0 }, fixed) : null
-  const seen = (network?.outputShape ?? inputShape).reduce((product, dimension) => product * dimension, 1)
-  if (seen !== visible) {
+  const features = (network?.outputShape ?? inputShape).reduce((product, dimension) => product * dimension, 1)
+  if (features + labels !== visible) {
     network?.dispose()
-    throw new Error(`layer ${last.config.name} has ${visible} visible units; what it sees has ${seen} elements`)
+    throw new Error(
+      `layer ${last.config.name} has ${visible} visible units; what it sees has ${features + labels} elements`,
+    )
   }
   const weights = layout.slots.map((slot) => tf.tidy(() => tf.variable(tf.zeros([...slot.shape]))))
   const [kernelAt, biasAt, visibleBiasAt] = ['kernel', 'bias', 'visible_bias'].map((name) =>
@@ -62,9 +68,15 @@ export async function loadRbmTrainer(backend: Backend, description: ModelDescrip
   /** Of persistent chains: their hidden states [chains, hidden]. */
   let chains: tf.Tensor2D | null = null
 
-  const dataOf = ({ inputs, count }: Minibatch): tf.Tensor2D => {
+  const labelsOf = (minibatch: Minibatch): tf.Tensor1D => tf.tensor1d(Int32Array.from(minibatch.labels), 'int32')
+  const featuresOf = ({ inputs, count }: Minibatch): tf.Tensor2D => {
     const x = tensorOf(backend, inputs, [count, ...inputShape])
-    return tf.reshape(network ? network.apply(x, null) : x, [count, visible]) as tf.Tensor2D
+    return tf.reshape(network ? network.apply(x, null) : x, [count, features]) as tf.Tensor2D
+  }
+  const dataOf = (minibatch: Minibatch): tf.Tensor2D => {
+    const x = featuresOf(minibatch)
+    if (labels === 0) return x
+    return tf.concat([x, tf.cast(tf.oneHot(labelsOf(minibatch), labels), 'float32') as tf.Tensor2D], 1)
   }
   /** The hidden units' input, and their means. */
   const up = (v: tf.Tensor2D): { input: tf.Tensor2D; mean: tf.Tensor2D } => {
@@ -72,8 +84,13 @@ export async function loadRbmTrainer(backend: Backend, description: ModelDescrip
     return { input, mean: gaussian ? input : tf.sigmoid(input) }
   }
   const down = (h: tf.Tensor2D): tf.Tensor2D => {
-    return tf.sigmoid(tf.fused.matMul({ a: h, b: kernel, transposeB: true, bias: visibleBias }) as tf.Tensor2D)
+    const input = tf.fused.matMul({ a: h, b: kernel, transposeB: true, bias: visibleBias }) as tf.Tensor2D
+    if (labels === 0) return tf.sigmoid(input)
+    const [x, y] = split(input)
+    return tf.concat([tf.sigmoid(x), tf.softmax(y)], 1)
   }
+  /** What of visible units is features, and what label. */
+  const split = (v: tf.Tensor2D): tf.Tensor2D[] => tf.split(v, [features, labels], 1)
   const sample = (mean: tf.Tensor2D, keys: Uint32Array, t: number): tf.Tensor2D => {
     const draws = { keys, path: [Stream.gibbs], first: t * hidden, each: hidden }
     const drawn = tensorOf(backend, gaussian ? drawNormals(draws) : drawUniforms(draws), mean.shape)
@@ -83,15 +100,35 @@ export async function loadRbmTrainer(backend: Backend, description: ModelDescrip
   const visibleOf = (mean: tf.Tensor2D, keys: Uint32Array, t: number): tf.Tensor2D => {
     if (!samplesVisible) return mean
     const draws = { keys, path: [Stream.gibbs, VISIBLE], first: t * visible, each: visible }
-    return tf.step(tf.sub<tf.Tensor2D>(mean, tensorOf(backend, drawUniforms(draws), mean.shape)))
+    const drawn = tensorOf(backend, drawUniforms(draws), mean.shape) as tf.Tensor2D
+    if (labels === 0) return tf.step(tf.sub<tf.Tensor2D>(mean, drawn))
+    const [[x, y], [dx, dy]] = [split(mean), split(drawn)]
+    return tf.concat([tf.step(tf.sub<tf.Tensor2D>(x, dx)), oneOf(y, tf.slice(dy, [0, 0], [-1, 1]))], 1)
   }
+  /** One of the classes with these probabilities [n, labels]: on in the one in which u [n, 1] falls. */
+  const oneOf = (probabilities: tf.Tensor2D, u: tf.Tensor2D): tf.Tensor2D => {
+    const ends = tf.matMul(probabilities, tf.tensor2d(upTo(labels), [labels, labels]))
+    // Rounding may leave the last end below one.
+    const within = tf.concat([tf.slice(tf.step(tf.sub(ends, u)), [0, 0], [-1, labels - 1]), tf.onesLike(u)], 1)
+    return tf.sub(within, tf.concat([tf.zerosLike(u), tf.slice(within, [0, 0], [-1, labels - 1])], 1))
+  }
+  /** Of inputs and their sigmoids: max(x, 0) − log σ(|x|). */
+  const softplus = (input: tf.Tensor2D, mean: tf.Tensor2D): tf.Tensor2D =>
+    tf.sub(tf.relu(input), tf.log(tf.maximum(mean, tf.sub(1, mean))))
   /** Σ F(v). */
   const freeEnergy = (v: tf.Tensor2D, { input, mean }: ReturnType<typeof up>): tf.Scalar => {
-    // softplus(x) = max(x, 0) − log σ(|x|), and ½x² with gaussian units.
-    const each = gaussian
-      ? tf.mul(tf.square(input), 0.5)
-      : tf.sub(tf.relu(input), tf.log(tf.maximum(mean, tf.sub(1, mean))))
+    const each = gaussian ? tf.mul(tf.square(input), 0.5) : softplus(input, mean)
     return tf.neg(tf.add(tf.sum(tf.mul(v, visibleBias)), tf.sum(each)))
+  }
+  /** [n, labels]: −F(v, y) up to what all classes share, for a softmax the logits of p(y | v). */
+  const logitsOf = (x: tf.Tensor2D): tf.Tensor2D => {
+    const [toFeatures, toLabels] = tf.split(kernel, [features, labels], 0)
+    const input = tf.fused.matMul({ a: x, b: toFeatures, bias })
+    const each = Array.from({ length: labels }, (_, y) => {
+      const driven = tf.add<tf.Tensor2D>(input, tf.slice(toLabels, [y, 0], [1, hidden]))
+      return tf.sum(gaussian ? tf.mul(tf.square(driven), 0.5) : softplus(driven, tf.sigmoid(driven)), 1)
+    })
+    return tf.add(tf.stack(each, 1), tf.slice(visibleBias, [features], [labels]))
   }
   const sumsOf = (v0: tf.Tensor2D, v1: tf.Tensor2D, seen: ReturnType<typeof up>): tf.Tensor =>
     tf.stack([tf.sum(tf.squaredDifference(v0, v1)), tf.scalar(0), freeEnergy(v0, seen)])
@@ -148,12 +185,15 @@ export async function loadRbmTrainer(backend: Backend, description: ModelDescrip
     },
 
     evaluate(minibatch) {
-      const sums = tf.tidy(() => {
+      const [sums, outcomes = null] = tf.tidy((): tf.Tensor[] => {
         const v0 = dataOf(minibatch)
         const seen = up(v0)
-        return sumsOf(v0, down(seen.mean), seen)
+        const sums = sumsOf(v0, down(seen.mean), seen)
+        if (labels === 0) return [sums]
+        const [judged, outcomes] = outcomesOf(logitsOf(split(v0)[0]), labelsOf(minibatch))
+        return [tf.add(sums, tf.mul(judged, tf.tensor1d([0, 1, 0]))), outcomes]
       })
-      return { sums, outcomes: null }
+      return { sums, outcomes }
     },
 
     dispose() {
@@ -162,6 +202,10 @@ export async function loadRbmTrainer(backend: Backend, description: ModelDescrip
     },
   })
 }
+
+/** [size, size]: what a vector is multiplied by to become its running sums. */
+const upTo = (size: number): Float32Array =>
+  Float32Array.from({ length: size * size }, (_, i) => (Math.floor(i / size) <= i % size ? 1 : 0))
 
 /** [visible, hidden] of the layer that is trained. */
 function shapeOf(className: string, name: string, slots: readonly Slot[]): readonly [number, number] {

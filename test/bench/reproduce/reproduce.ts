@@ -83,10 +83,11 @@ async function reproduce(name: string, options: Options): Promise<number> {
 
 async function measure(row: Row, settings: Settings, add: boolean, doing: Doing): Promise<number> {
   const outcomes = new Map<string, Outcome>()
-  for (const trial of row.trials(settings)) {
+  const trials = row.trials(settings)
+  for (const trial of trials) {
     const before = add ? writtenDown(row, trial, doing.places) : null
     if (before !== null) doing.say(`${trial.name}: written down before, at commit ${before.commit}`)
-    outcomes.set(trial.name, before ?? (await outcomeOf(row, trial, doing)))
+    outcomes.set(trial.name, before ?? (await outcomeOf(row, trial, trials, doing)))
   }
   const chosen = settings.volunteers === null ? '' : ` --volunteers ${settings.volunteers}`
   const command = `reproduce -- ${row.name} --seeds ${settings.seeds.length}${chosen}`
@@ -111,7 +112,7 @@ async function choose(row: Row, settings: Settings, doing: Doing): Promise<numbe
   if (choices === undefined) throw new Error(`row ${row.name} has nothing to choose`)
   const { trials, decides } = choices
   const outcomes: Outcome[] = []
-  for (const trial of trials) outcomes.push(await outcomeOf(row, trial, doing))
+  for (const trial of trials) outcomes.push(await outcomeOf(row, trial, trials, doing))
   // Settings are chosen for each crowd.
   const best = outcomes.toSorted((a, b) => a.volunteers - b.volunteers || a.figures[decides] - b.figures[decides])
   const file = join(doing.places.results, 'choices', `${row.name}.json`)

@@ -43,6 +43,11 @@ export function writeResult(row: Row, outcomes: Outcomes, command: string, place
   return result
 }
 
+/** A PNG that lies beside the plots. */
+export function writePicture(name: string, png: Uint8Array, { plots }: Places): void {
+  write(join(plots, `${name}.png`), png)
+}
+
 /** What is written down of a trial with these settings; null where nothing is. */
 export function writtenDown({ name }: Row, { name: trial, spec, crowd }: Trial, { results }: Places): Outcome | null {
   const file = join(results, `${name}.json`)
@@ -146,7 +151,7 @@ export function digits(value: number): string {
   return rounded !== 0 && Math.abs(rounded) < 1e-3 ? rounded.toExponential() : String(rounded)
 }
 
-function write(file: string, text: string): void {
+function write(file: string, text: string | Uint8Array): void {
   mkdirSync(dirname(file), { recursive: true })
   writeFileSync(file, text)
 }

@@ -34,18 +34,20 @@ export interface Trial {
   readonly seed: number
   readonly spec: RunSpec
   readonly crowd: Crowd
-  /** The row whose run this is, where it is another's: both then share one training. */
-  readonly sharedWith?: string
+  /** The row and trial whose run this is, where it is another's: both then share one training. */
+  readonly sharedWith?: { readonly row: string; readonly trial: string }
 }
 
 /** What is read of a trained run: figures by name, and curves by name, in order of x. */
 export interface Reading {
   readonly figures: Readonly<Record<string, number>>
   readonly curves: Readonly<Record<string, readonly Point[]>>
+  /** PNGs by name, to lie beside the plots; a later seed's takes the place of an earlier one's. */
+  readonly pictures?: Readonly<Record<string, Uint8Array>>
 }
 
 /** A trial that was carried out. */
-export interface Outcome extends Reading {
+export interface Outcome extends Omit<Reading, 'pictures'> {
   readonly trial: string
   readonly seed: number
   readonly spec: RunSpec
@@ -90,7 +92,8 @@ export interface Row {
   readonly name: string
   readonly title: string
   trials(settings: Settings): Trial[]
-  read(run: TrainedRun, trial: Trial): Reading
+  /** `sibling`: the finished run of an earlier trial of the row. */
+  read(run: TrainedRun, trial: Trial, sibling: (trial: string) => TrainedRun): Reading | Promise<Reading>
   claims(outcomes: Outcomes): Claim[]
   /** What the table does not say, a sentence each. */
   remarks?(outcomes: Outcomes): string[]

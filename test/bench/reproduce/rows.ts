@@ -4,6 +4,7 @@ import { asynchrony } from './rows/asynchrony.ts'
 import { autoencoder } from './rows/autoencoder.ts'
 import { cnn, cnnFashion } from './rows/cnn.ts'
 import { dbn } from './rows/dbn.ts'
+import { generated } from './rows/generated.ts'
 import { lbfgs } from './rows/lbfgs.ts'
 import { lenet, lenetClassic } from './rows/lenet.ts'
 import { rbm } from './rows/rbm.ts'
@@ -13,6 +14,7 @@ import { scaling } from './rows/scaling.ts'
 export const ROWS: readonly Row[] = [
   dbn,
   rbm,
+  generated,
   lenet,
   lenetClassic,
   cnn,

@@ -16,8 +16,11 @@ type Fields = Record<string, unknown>
  */
 export function specOf(file: string, changes: Fields): RunSpec {
   const base = JSON.parse(readFileSync(join(RUNS, `${file}.json`), 'utf8')) as Fields
-  const pretrain = base.pretrain === undefined ? {} : { pretrain: { evaluateEveryEpochs: 0 } }
-  return parsed(merged(merged(base, { evaluateEveryEpochs: 0, ...pretrain }), changes))
+  const atTheEnd = { evaluateEveryEpochs: 0 }
+  const stack = (base.model as Fields).template === 'rbm'
+  const pretrain = stack || base.pretrain !== undefined ? { pretrain: atTheEnd } : {}
+  // Of a stack of RBMs pre-training is all there is.
+  return parsed(merged(merged(base, stack ? pretrain : { ...atTheEnd, ...pretrain }), changes))
 }
 
 /** Small enough for a smoke test where that is asked for. */

@@ -4,12 +4,15 @@
  */
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
+import type { Dataset } from '../../../coordinator/datasets/dataset.ts'
 import { openDataset } from '../../../coordinator/datasets/datasets.ts'
 import { openSqliteJournal } from '../../../coordinator/journal/sqlite-journal.ts'
 import { History, type UpdateData } from '../../../coordinator/run/history.ts'
 import { type StagePlan, stagesOf } from '../../../coordinator/run/stages.ts'
 import type { IterationPoint, TestPoint } from '../../../shared/api.ts'
+import type { Model } from '../../../shared/models.ts'
 import type { RunSpec } from '../../../shared/run-spec.ts'
+import type { Stack } from '../../../shared/stack.ts'
 import type { Point } from './chart.ts'
 
 export interface Update extends Omit<UpdateData, 'lossSum' | 'stretches'> {
@@ -32,6 +35,11 @@ export interface TrainedRun {
   readonly meanStaleness: number
   readonly bytesUp: number
   readonly seconds: number
+  readonly dataset: Dataset
+  /** What the last stage came to: its model and parameters, and the RBMs below it. */
+  readonly model: Model
+  readonly parameters: Float32Array
+  readonly stack: Stack
 }
 
 /** The finished run of this spec that the folder holds. Throws where there is none. */
@@ -55,6 +63,8 @@ export function readTrainedRun(folder: string, spec: RunSpec): TrainedRun {
         tests: history.series.test,
         iterations: history.strategy.history ?? [],
         ...{ examples, bytesUp, seconds, meanStaleness: stalenessSum / Math.max(1, updates) },
+        ...{ dataset: history.dataset, model: history.model, stack: history.stack },
+        parameters: history.parameters.snapshot(),
       }
     }
   } finally {

@@ -11,6 +11,7 @@ import { StorageError } from '../../../coordinator/journal/journal.ts'
 import { openSqliteJournal } from '../../../coordinator/journal/sqlite-journal.ts'
 import { trainWithCrowd } from './measured-crowd.ts'
 import type { Places } from './places.ts'
+import { writePicture } from './results.ts'
 import type { Crowd, Outcome, Row, Trial } from './row.ts'
 import { trainByCommand } from './train-command.ts'
 import { readTrainedRun } from './trained-run.ts'
@@ -36,9 +37,10 @@ export interface Doing {
   say(words: string): void
 }
 
-export async function outcomeOf(row: Row, trial: Trial, doing: Doing): Promise<Outcome> {
+/** `siblings`: the row's trials. */
+export async function outcomeOf(row: Row, trial: Trial, siblings: readonly Trial[], doing: Doing): Promise<Outcome> {
   const { places, fresh, say } = doing
-  const folder = join(places.data, `${trial.sharedWith ?? row.name}-${trial.name}`)
+  const folder = folderOf(row, trial, places)
   const identity: Identity = { spec: trial.spec, crowd: trial.crowd }
   if (fresh) forget(folder)
   const before = readJson<Begun>(join(folder, 'trial.json'))
@@ -53,6 +55,11 @@ export async function outcomeOf(row: Row, trial: Trial, doing: Doing): Promise<O
   const kept = finished ?? (await carryOut(folder, trial, identity, doing))
   const run = readTrainedRun(folder, trial.spec)
   const { date, commit, machine, replaced, bytesDown } = kept
+  const { pictures = {}, ...reading } = await row.read(run, trial, (name) => {
+    const other = siblings.find((sibling) => sibling.name === name)!
+    return readTrainedRun(folderOf(row, other, places), other.spec)
+  })
+  for (const [name, png] of Object.entries(pictures)) writePicture(`${row.name}-${name}`, png, places)
   return {
     trial: trial.name,
     seed: trial.seed,
@@ -62,9 +69,12 @@ export async function outcomeOf(row: Row, trial: Trial, doing: Doing): Promise<O
     ...{ date, commit, machine, replaced, bytesDown },
     ...{ seconds: run.seconds, examples: run.examples, updates: run.updates.length },
     ...{ meanStaleness: run.meanStaleness, bytesUp: run.bytesUp },
-    ...row.read(run, trial),
+    ...reading,
   }
 }
+
+const folderOf = (row: Row, { name, sharedWith }: Trial, { data }: Places): string =>
+  join(data, `${sharedWith?.row ?? row.name}-${sharedWith?.trial ?? name}`)
 
 async function carryOut(
   folder: string,

@@ -18,7 +18,8 @@ const TOLERANCE = 0.05
 export const rbm: Row = {
   name: 'rbm',
   title: 'RBMs by CD-1 after 10 epochs',
-  trials: (settings) => dbn.trials(settings).map((trial) => ({ ...trial, sharedWith: dbn.name })),
+  trials: (settings) =>
+    dbn.trials(settings).map((trial) => ({ ...trial, sharedWith: { row: dbn.name, trial: trial.name } })),
   read(run) {
     const curves = REFERENCE.map(({ layer }, stage) => [layer, trainingCurve(run, stage, 'loss', 1)] as const)
     return {
