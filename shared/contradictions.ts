@@ -53,6 +53,9 @@ export function misfit(spec: RunSpec, shape: Shape): Contradiction | null {
   if (size > PARAMETERS_MAX) {
     return { path: ['model'], message: `expected a model of at most ${PARAMETERS_MAX} parameters, got ${size}` }
   }
+  if (classifies(spec) && shape.classes < 2) {
+    return { path: ['dataset'], message: `expected labels of two classes or more, got ${shape.classes}` }
+  }
   if (augment && shape.inputShape.length !== 3) {
     return {
       path: ['augment'],
@@ -91,13 +94,13 @@ function tooMuchHeld(strategy: StrategySpec, size: number, path: string[]): Cont
   }
 }
 
-const classifies = ({ model }: RunSpec) => model.template !== 'rbm' && model.template !== 'autoencoder'
-const takesLabels = (spec: RunSpec) => classifies(spec) || (spec.model.template === 'rbm' && spec.model.labels)
+/** Whether its tests tell classes: of an RBM stack only where the top one sees the labels. */
+const classifies = ({ model }: RunSpec) => (model.template === 'rbm' ? model.labels : model.template !== 'autoencoder')
 
 function ofDataset(spec: RunSpec): Contradiction[] {
   const { dataset, model, stop } = spec
   const found: Contradiction[] = []
-  if (dataset.name === 'idx' && takesLabels(spec)) {
+  if (dataset.name === 'idx' && classifies(spec)) {
     // With `validate` the test examples are training examples, labels and all.
     const missing = (['trainLabels', ...(dataset.validate === undefined ? ['testLabels'] : [])] as const).filter(
       (field) => dataset[field as 'trainLabels' | 'testLabels'] === undefined,
@@ -105,9 +108,7 @@ function ofDataset(spec: RunSpec): Contradiction[] {
     for (const field of missing) {
       found.push({
         path: ['dataset', field],
-        message:
-          `template ${model.template} ${classifies(spec) ? 'classifies, so it needs' : 'with labels learns'} the labels: ` +
-          'expected the path of an IDX file, got nothing',
+        message: `template ${model.template} classifies, so it needs the labels: expected the path of an IDX file, got nothing`,
       })
     }
   }

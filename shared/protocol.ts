@@ -21,7 +21,7 @@ import { z } from 'zod'
 import { CODECS } from './run-spec.ts'
 
 /** Raised with every change that an older page could misread. */
-export const PROTOCOL_VERSION = 3
+export const PROTOCOL_VERSION = 4
 
 /** A blob travels in chunks of this many bytes: heartbeats are never starved on a slow uplink. */
 export const CHUNK_BYTES = 64 * 1024

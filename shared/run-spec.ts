@@ -47,7 +47,7 @@ const dataset = z.discriminatedUnion('name', [
     name: z.literal('idx'),
     trainInputs: z.string().min(1),
     testInputs: z.string().min(1),
-    /** One class index an example; only what classifies needs them. */
+    /** One class index an example; only what classifies needs them, or learns images and labels together. */
     trainLabels: z.string().min(1).optional(),
     testLabels: z.string().min(1).optional(),
     ...use,

@@ -3,8 +3,8 @@
  * is fine-tuned, and the up-pass and the down-pass as networks of their own. Pure: vectors in, new vectors out.
  *
  * A stack is the flat parameters of its RBMs from below, each in the layout of `buildRbm`: W [visible, hidden], hidden
- * biases, visible biases. It may be shorter than the network: what is trained so far. Labels that the top machine sees
- * are left out of passes up and down: up, the features alone drive it.
+ * biases, visible biases. It may be shorter than the network: what is trained so far. Where the top one sees labels,
+ * their rows of W and their biases come after those of the features. Passes up and down leave them out.
  */
 import type { Layout } from './layout.ts'
 import { buildModel, type RbmLayer, rbmLayers, type Shape } from './models.ts'

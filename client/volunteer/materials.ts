@@ -57,9 +57,9 @@ const modelBlob = z.object({
       kind: z.literal('contrastive'),
       steps: z.int().min(1),
       persistent: z.boolean(),
-      // A run that began before there was a choice says nothing.
-      visible: z.enum(['probabilities', 'samples']).default('probabilities'),
       hidden: z.enum(['sigmoid', 'gaussian']),
+      // A run that began before there was a choice says nothing of these.
+      visible: z.enum(['probabilities', 'samples']).default('probabilities'),
       labels: count.default(0),
     }),
   ]),

@@ -1,5 +1,5 @@
 /**
- * Update rules: how a gradient changes the parameters. A rule is a kernel call over one range and the names of the
+ * Update rules: how a gradient changes the parameters. A rule is a kernel call over a piece of the vectors and the names of the
  * state vectors it keeps; it holds nothing itself, so it can be checkpointed, replayed and tested alone.
  */
 import { FLUSH_EVERY, type Kernels } from '../../shared/kernels/kernels.ts'

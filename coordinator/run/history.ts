@@ -5,6 +5,7 @@
  */
 import type { RunState, TestPoint, TrainPoint } from '../../shared/api.ts'
 import { RANGE_FLOATS, ranges } from '../../shared/layout.ts'
+import { classifies } from '../../shared/models.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import type { Dataset } from '../datasets/dataset.ts'
 import type { Checkpoint, CheckpointVector, Entry } from '../journal/journal.ts'
@@ -236,7 +237,7 @@ export class History {
     this.series.evaluated(point)
     this.outcomes = outcomes
     const { accuracy } = this.spec.stop
-    const reached = accuracy !== undefined && point.accuracy >= accuracy && this.current.plan.layer === null
+    const reached = accuracy !== undefined && point.accuracy >= accuracy && classifies(this.current.model.objective)
     if (this.state === 'running' && reached) this.enter('finished', null, 0)
     if (this.overfits(point)) this.endStage()
     else this.endStageIfTested()

@@ -134,7 +134,7 @@ test('the mean is judged, or the worst, against reach and aim', () => {
 
 test('the page says what is met and what is not', () => {
   const outcome = {
-    ...{ trial: 'seed-1', seed: 1, volunteers: 2, pace: null, replaced: 0, figures: {}, curves: {} },
+    ...{ trial: 'seed-1', seed: 1, volunteers: 2, pace: null, replaced: 0, figures: { error: 1.3 }, curves: {} },
     ...{ date: '2026-11-23T09:00:00.000Z', commit: 'abc', machine: 'a Xeon', bytesUp: 5e6, bytesDown: 1.5e7 },
     ...{ seconds: 61, examples: 1200, updates: 10, meanStaleness: 0, spec: ROWS[0].trials(ONE)[0].spec },
   }

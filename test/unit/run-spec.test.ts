@@ -249,7 +249,7 @@ describe('a RunSpec', () => {
       },
       {
         'dataset.testLabels':
-          'template rbm with labels learns the labels: expected the path of an IDX file, got nothing',
+          'template rbm classifies, so it needs the labels: expected the path of an IDX file, got nothing',
       },
     ],
     [
@@ -384,6 +384,14 @@ describe('a RunSpec', () => {
       { dataset: { name: 'idx', trainInputs: 'a', testInputs: 'b', trainLabels: 'c', validate: 10 } },
     ],
     ['classic LeNet-5, which is tanh by itself', { model: { template: 'lenet', form: 'classic', activation: 'tanh' } }],
+    [
+      'an accuracy to stop at of RBMs that see labels',
+      {
+        model: { template: 'rbm', hidden: [5], labels: true },
+        stop: { epochs: 1, accuracy: 0.9 },
+        ...{ strategy: undefined, updateRule: undefined, codec: undefined },
+      },
+    ],
     ['dropout in a pre-trained classifier', { model: { template: 'mlp', activation: 'sigmoid' }, pretrain: {} }],
   ])('%s is allowed', (_, change) => {
     expect(problems(change)).toEqual({})
@@ -411,6 +419,11 @@ describe('a RunSpec', () => {
       path: ['augment'],
       message: 'expected examples that are images [height, width, channels], got [784]: remove augment',
     })
+    expect(unfit({}, [28, 28, 1], 1)).toEqual({
+      path: ['dataset'],
+      message: 'expected labels of two classes or more, got 1',
+    })
+    expect(unfit({ model: { template: 'autoencoder' } }, [28, 28, 1], 0)).toBeNull()
     const compensated = { strategy: { name: 'downpour', maxStaleness: 300, policy: { compensation: {} } } }
     expect(unfit(compensated, [28, 28, 1])).toBeNull()
     expect(unfit(compensated, [280, 280, 1])?.path).toEqual(['strategy', 'maxStaleness'])

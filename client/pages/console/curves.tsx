@@ -4,9 +4,9 @@
  */
 import { useState } from 'preact/hooks'
 import type { RunDetail, TestPoint } from '../../../shared/api.ts'
-import { Chart } from './chart.tsx'
+import { Chart, type Curve } from './chart.tsx'
 import { count, percent } from './figures.ts'
-import { iterates, kindOf } from './stage-kind.ts'
+import { classifies, iterates, kindOf } from './stage-kind.ts'
 import type { Watch } from './watch.ts'
 
 export function Curves({ run, stage, watch }: { run: RunDetail; stage: string; watch: Watch }) {
@@ -29,6 +29,11 @@ export function Curves({ run, stage, watch }: { run: RunDetail; stage: string; w
       const known = value(point)
       return known === null ? [] : [[point.seconds, known]]
     })
+  const accuracyInTraining: Curve = {
+    name: 'train',
+    colour: '--pen',
+    points: train.map(({ seconds, accuracy }) => [seconds, accuracy]),
+  }
   const figure = (value: number) => value.toPrecision(3)
   const logScale = (
     <label class="check">
@@ -67,7 +72,7 @@ export function Curves({ run, stage, watch }: { run: RunDetail; stage: string; w
         ]}
         tool={logScale}
       />
-      {kind === 'classify' && (
+      {classifies(run, stage) && (
         <Chart
           key={`${stage} accuracy`}
           title="Accuracy"
@@ -75,7 +80,8 @@ export function Curves({ run, stage, watch }: { run: RunDetail; stage: string; w
           format={(value) => percent(value, 1)}
           scale="share"
           curves={[
-            { name: 'train', colour: '--pen', points: train.map(({ seconds, accuracy }) => [seconds, accuracy]) },
+            // An RBM is trained without asking for the class.
+            ...(kind === 'classify' ? [accuracyInTraining] : []),
             { name: 'test', colour: '--amber', sparse: true, points: ofTest(({ accuracy }) => accuracy) },
           ]}
         />

@@ -9,7 +9,7 @@ import { bytes, count, duration, loss, NONE, percent, rate } from './figures.ts'
 import type { ApiProblem, Operator } from './operator.ts'
 import { Pictures } from './pictures.tsx'
 import { RunState } from './run-state.tsx'
-import { iterates, kindOf } from './stage-kind.ts'
+import { classifies, iterates, kindOf } from './stage-kind.ts'
 import { Stages } from './stages.tsx'
 import { Volunteers } from './volunteers.tsx'
 import type { Watch } from './watch.ts'
@@ -178,7 +178,11 @@ function Measure({ run, watch }: { run: RunDetail; watch: Watch }) {
     <Tile
       name="Reconstruction error"
       value={loss(tested.loss)}
-      note={`free-energy gap ${loss(last === undefined ? null : gapOf(last))}`}
+      note={
+        classifies(run, run.stage)
+          ? `test accuracy ${percent(run.testAccuracy)}`
+          : `free-energy gap ${loss(last === undefined ? null : gapOf(last))}`
+      }
     />
   )
 }

@@ -9,6 +9,13 @@ export function kindOf({ spec }: RunDetail, stage: string): StageKind {
   return spec.model.template === 'autoencoder' ? 'reconstruct' : 'classify'
 }
 
+/** Whether its tests take examples for classes: a classifier's, and those of an RBM that sees the labels. */
+export function classifies(run: RunDetail, stage: string): boolean {
+  const { model } = run.spec
+  if (model.template === 'rbm') return model.labels && stage === `rbm-${model.hidden.length}`
+  return kindOf(run, stage) === 'classify'
+}
+
 /** Whether its progress is counted in iterations, not in passes over the examples. */
 export function iterates({ spec }: RunDetail, stage: string): boolean {
   const { name } = stage === 'train' || spec.pretrain === undefined ? spec.strategy : spec.pretrain.strategy

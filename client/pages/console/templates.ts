@@ -3,6 +3,7 @@ import autoencoder from '../../../runs/autoencoder.json'
 import cnn from '../../../runs/cnn.json'
 import dbn from '../../../runs/dbn.json'
 import dropout from '../../../runs/dropout.json'
+import generative from '../../../runs/generative.json'
 import lbfgs from '../../../runs/lbfgs.json'
 import lenet from '../../../runs/lenet.json'
 import mlp from '../../../runs/mlp.json'
@@ -50,6 +51,11 @@ export const TEMPLATES: Template[] = [
     title: 'RBM',
     words: '500 units that learn strokes without labels, by contrastive divergence.',
     spec: rbm,
+  },
+  {
+    title: 'Images and labels',
+    words: 'Three RBMs, the top one of which sees the labels too, and tells a digit by its free energy.',
+    spec: generative,
   },
   {
     title: 'Deep belief network',

@@ -103,10 +103,11 @@ export async function loadRbmTrainer(backend: Backend, description: ModelDescrip
     const drawn = tensorOf(backend, drawUniforms(draws), mean.shape) as tf.Tensor2D
     if (labels === 0) return tf.step(tf.sub<tf.Tensor2D>(mean, drawn))
     const [[x, y], [dx, dy]] = [split(mean), split(drawn)]
-    return tf.concat([tf.step(tf.sub<tf.Tensor2D>(x, dx)), oneOf(y, tf.slice(dy, [0, 0], [-1, 1]))], 1)
+    return tf.concat([tf.step(tf.sub<tf.Tensor2D>(x, dx)), sampleCategorical(y, tf.slice(dy, [0, 0], [-1, 1]))], 1)
   }
   /** One of the classes with these probabilities [n, labels]: on in the one in which u [n, 1] falls. */
-  const oneOf = (probabilities: tf.Tensor2D, u: tf.Tensor2D): tf.Tensor2D => {
+  const sampleCategorical = (probabilities: tf.Tensor2D, u: tf.Tensor2D): tf.Tensor2D => {
+    // Running sums by a product: unlike a device's cumsum it sums each in the same order, so none is below the one before.
     const ends = tf.matMul(probabilities, tf.tensor2d(upTo(labels), [labels, labels]))
     // Rounding may leave the last end below one.
     const within = tf.concat([tf.slice(tf.step(tf.sub(ends, u)), [0, 0], [-1, labels - 1]), tf.onesLike(u)], 1)
@@ -124,10 +125,13 @@ export async function loadRbmTrainer(backend: Backend, description: ModelDescrip
   const logitsOf = (x: tf.Tensor2D): tf.Tensor2D => {
     const [toFeatures, toLabels] = tf.split(kernel, [features, labels], 0)
     const input = tf.fused.matMul({ a: x, b: toFeatures, bias })
-    const each = Array.from({ length: labels }, (_, y) => {
-      const driven = tf.add<tf.Tensor2D>(input, tf.slice(toLabels, [y, 0], [1, hidden]))
-      return tf.sum(gaussian ? tf.mul(tf.square(driven), 0.5) : softplus(driven, tf.sigmoid(driven)), 1)
-    })
+    // One class after the other: all of them at once may be more than the device has room for.
+    const each = Array.from({ length: labels }, (_, y) =>
+      tf.tidy(() => {
+        const driven = tf.add<tf.Tensor2D>(input, tf.slice(toLabels, [y, 0], [1, hidden]))
+        return tf.sum(gaussian ? tf.mul(tf.square(driven), 0.5) : softplus(driven, tf.sigmoid(driven)), 1)
+      }),
+    )
     return tf.add(tf.stack(each, 1), tf.slice(visibleBias, [features], [labels]))
   }
   const sumsOf = (v0: tf.Tensor2D, v1: tf.Tensor2D, seen: ReturnType<typeof up>): tf.Tensor =>
@@ -191,7 +195,8 @@ export async function loadRbmTrainer(backend: Backend, description: ModelDescrip
         const sums = sumsOf(v0, down(seen.mean), seen)
         if (labels === 0) return [sums]
         const [judged, outcomes] = outcomesOf(logitsOf(split(v0)[0]), labelsOf(minibatch))
-        return [tf.add(sums, tf.mul(judged, tf.tensor1d([0, 1, 0]))), outcomes]
+        const [loss, , measure] = tf.split(sums, 3)
+        return [tf.concat([loss, tf.slice(judged, 1, 1), measure]), outcomes]
       })
       return { sums, outcomes }
     },

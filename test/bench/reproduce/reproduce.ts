@@ -32,7 +32,7 @@ cli
   .option('--volunteers <n>', 'Local volunteers, where the row does not measure crowds')
   .option('--data <folder>', 'Where the runs live; what is there already is not run again')
   .option('--fresh', 'Forget what was run before')
-  .option('--add', 'Run only what is not yet written down with the same settings')
+  .option('--add', 'Of these seeds, run those that are not yet written down with the same settings')
   .option('--choose', 'Instead, try a grid of settings on the last 10,000 training examples')
   .option('--quick', 'A smoke test: a few hundred examples, nothing judged, results in the data folder')
   .action((name: string, options: Options) => reproduce(name, options))
@@ -84,10 +84,13 @@ async function reproduce(name: string, options: Options): Promise<number> {
 async function measure(row: Row, settings: Settings, add: boolean, doing: Doing): Promise<number> {
   const outcomes = new Map<string, Outcome>()
   const trials = row.trials(settings)
+  const before = new Map(add ? trials.map((trial) => [trial.name, writtenDown(row, trial, doing.places)]) : [])
   for (const trial of trials) {
-    const before = add ? writtenDown(row, trial, doing.places) : null
-    if (before !== null) doing.say(`${trial.name}: written down before, at commit ${before.commit}`)
-    outcomes.set(trial.name, before ?? (await outcomeOf(row, trial, trials, doing)))
+    // A seed's trials may need one another.
+    const whole = trials.every(({ seed, name }) => seed !== trial.seed || before.get(name))
+    const known = whole ? before.get(trial.name)! : null
+    if (known !== null) doing.say(`${trial.name}: written down before, at commit ${known.commit}`)
+    outcomes.set(trial.name, known ?? (await outcomeOf(row, trial, trials, doing)))
   }
   const chosen = settings.volunteers === null ? '' : ` --volunteers ${settings.volunteers}`
   const command = `reproduce -- ${row.name} --seeds ${settings.seeds.length}${chosen}`

@@ -119,7 +119,9 @@ function claimLine(row: string, claim: Claim, seeds: number): string {
   return `| ${cells.join(' | ')} |`
 }
 
-function conditionsLine({ row, command, seeds, outcomes }: Result): string {
+function conditionsLine({ row, command, seeds, outcomes: all }: Result): string {
+  // A trial that only judges another has no figures of its own.
+  const outcomes = all.filter(({ figures }) => Object.keys(figures).length > 0)
   const each = (of: (outcome: Outcome) => string) => [...new Set(outcomes.map(of))].join('; ')
   const span = (of: (outcome: Outcome) => number, shown: (value: number) => string) => {
     const all = outcomes.map(of).sort((a, b) => a - b)

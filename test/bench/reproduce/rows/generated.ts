@@ -4,12 +4,13 @@
  */
 
 import { frameOf, GAP, PAPER } from '../../../../coordinator/pictures/contact-sheet.ts'
+import { forward } from '../../../../coordinator/pictures/forward.ts'
 import { type ImageShape, imageShape, Raster } from '../../../../coordinator/pictures/raster.ts'
-import { rbms } from '../../../../shared/stack.ts'
-import { type ClassSamples, classSamples, takenFor } from '../class-samples.ts'
+import { decoder, rbms } from '../../../../shared/stack.ts'
+import { type ClassSamples, sampleClasses, takenFor } from '../class-samples.ts'
 import { beginning, type Claim, type Reading, type Row, type Settings, type Trial, valuesOf } from '../row.ts'
 import { quickened, specOf } from '../spec-file.ts'
-import { lastStage, lastTest, trainingCurve } from '../trained-run.ts'
+import { lastStage, lastTest, type TrainedRun, trainingCurve } from '../trained-run.ts'
 import { lenet } from './lenet.ts'
 import { portions } from './portions.ts'
 
@@ -43,11 +44,8 @@ export const generated: Row = {
   trials: (settings) => [...judges(settings), ...settings.seeds.map((seed) => stackTrial(seed, settings))],
   async read(run, trial, sibling): Promise<Reading> {
     if (trial.name.startsWith('judge')) return { figures: {}, curves: {} }
-    const samples = await classSamples(rbms(run.spec.model, run.dataset, [...run.stack, run.parameters]), {
-      each: EACH,
-      steps: STEPS,
-      seed: trial.seed,
-    })
+    const top = rbms(run.spec.model, run.dataset, [...run.stack, run.parameters]).at(-1)!
+    const samples = drawn(await sampleClasses(top, { each: EACH, steps: STEPS, seed: trial.seed }), run)
     const right = await takenFor(samples, sibling(`judge-${trial.seed}`))
     return {
       figures: { right: (100 * right) / samples.labels.length, error: 100 * (1 - lastTest(run).accuracy) },
@@ -71,6 +69,9 @@ export const generated: Row = {
       },
     ]
   },
+  remarks: () => [
+    `Samples of seed's stacks are in plots/generated-samples.png, a row a class; chains of ${STEPS} steps.`,
+  ],
   charts: (outcomes) => [
     {
       title: 'Reconstruction error of the top machine, features and label, Σ(v − v₁)² a case',
@@ -85,9 +86,19 @@ export const generated: Row = {
   ],
 }
 
+/** The images that features of the top machine are, down through the machines below it. */
+export function drawn({ values, labels }: ClassSamples, { spec, dataset, stack }: TrainedRun): ClassSamples {
+  const down = decoder(spec.model, dataset, { stack })
+  const features = values.length / labels.length
+  const images = Array.from(labels, (_, i) => [
+    ...forward(down, Float64Array.from(values.subarray(i * features, (i + 1) * features))),
+  ])
+  return { values: Float32Array.from(images.flat()), labels }
+}
+
 /** The first samples of each class, a row a class. */
-function sheet({ images, labels }: ClassSamples, shape: ImageShape): Uint8Array {
-  const pixels = images.length / labels.length
+function sheet({ values, labels }: ClassSamples, shape: ImageShape): Uint8Array {
+  const pixels = values.length / labels.length
   const each = labels.lastIndexOf(0) + 1
   const shown = Math.min(SHOWN, each)
   const { scale, width, height } = frameOf(shape)
@@ -96,7 +107,7 @@ function sheet({ images, labels }: ClassSamples, shape: ImageShape): Uint8Array 
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < shown; column++) {
       const at = (row * each + column) * pixels
-      const bytes = Float64Array.from(images.subarray(at, at + pixels), (pixel) => 255 * pixel)
+      const bytes = Float64Array.from(values.subarray(at, at + pixels), (pixel) => 255 * pixel)
       raster.image(GAP + column * (width + GAP), GAP + row * (height + GAP), bytes, shape, scale)
     }
   }
