@@ -4,6 +4,7 @@
  */
 import { existsSync, mkdirSync, readFileSync, renameSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { decode } from 'fast-png'
 import { afterAll, afterEach, expect, test } from 'vitest'
 import { openSqliteJournal } from '../../coordinator/journal/sqlite-journal.ts'
 import { svg } from '../bench/reproduce/chart.ts'
@@ -80,6 +81,29 @@ test('a row is measured, written down, left at Ctrl-C, gone on with, and not run
 
   const other = reproduce(...command.map((word, i) => (i === 5 ? '2' : word)))
   expect([await other.exit, other.errors()]).toEqual([2, expect.stringContaining('seed-1 with other settings')])
+}, 90_000)
+
+test("class samples are drawn, shown, and judged by another trial of the row, whose conditions are not the row's", async () => {
+  const data = newFolder()
+  const command = reproduce('generated', '--quick', '--seeds', '1', '--volunteers', '1', '--data', data)
+  expect([await command.exit, command.errors()]).toEqual([0, expect.stringContaining('judge-1: begins')])
+  const result = JSON.parse(readFileSync(join(data, 'results', 'generated.json'), 'utf8')) as Result
+  const [judge, stack] = result.outcomes
+  expect([judge.figures, judge.spec.model.template]).toEqual([{}, 'lenet'])
+  expect(stack.figures).toEqual({ right: expect.any(Number), error: expect.any(Number) })
+  const { width, height } = decode(readFileSync(join(data, 'plots', 'generated-samples.png')))
+  // Ten classes, five of each, of 84 pixels.
+  expect([width, height]).toEqual([5 * 90 + 6, 10 * 90 + 6])
+  const page = readFileSync(join(data, 'RESULTS.md'), 'utf8')
+  const conditions = page.split('\n').find((line) => line.startsWith('| generated | `'))!
+  expect(conditions.split(' | ').slice(2, 8)).toEqual([
+    '1',
+    '1',
+    'as fast as it goes',
+    expect.any(String),
+    `${stack.updates}`,
+    '0',
+  ])
 }, 90_000)
 
 test('what cannot be reproduced is said in a line', async () => {

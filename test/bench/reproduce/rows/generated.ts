@@ -12,23 +12,20 @@ import { beginning, type Claim, type Reading, type Row, type Settings, type Tria
 import { quickened, specOf } from '../spec-file.ts'
 import { lastStage, lastTest, type TrainedRun, trainingCurve } from '../trained-run.ts'
 import { lenet } from './lenet.ts'
-import { portions } from './portions.ts'
 
-const EACH = 100
-const STEPS = 1000
+/** Of each class. */
+const CHAINS = { each: 50, steps: 3000 }
+/** A smoke test's. */
+const FEW = { each: 5, steps: 20 }
 /** Of each class, on the sheet. */
 const SHOWN = 10
 
-const volunteersOf = ({ volunteers }: Settings) => volunteers ?? 1
-
+/** Persistent chains are a volunteer's own, and the spec's batch is one volunteer's. */
 const stackTrial = (seed: number, settings: Settings): Trial => ({
   name: `seed-${seed}`,
   seed,
-  spec: quickened(
-    specOf('generative', { seed, pretrain: { strategy: portions(100, volunteersOf(settings)) } }),
-    settings,
-  ),
-  crowd: { volunteers: volunteersOf(settings) },
+  spec: quickened(specOf('generative', { seed }), settings),
+  crowd: { volunteers: settings.volunteers ?? 1 },
 })
 /** The network that judges: that of row `lenet`, of the same seed. */
 const judges = (settings: Settings): Trial[] =>
@@ -45,7 +42,8 @@ export const generated: Row = {
   async read(run, trial, sibling): Promise<Reading> {
     if (trial.name.startsWith('judge')) return { figures: {}, curves: {} }
     const top = rbms(run.spec.model, run.dataset, [...run.stack, run.parameters]).at(-1)!
-    const samples = drawn(await sampleClasses(top, { each: EACH, steps: STEPS, seed: trial.seed }), run)
+    const chains = run.trainExamples < 10_000 ? FEW : CHAINS
+    const samples = drawn(await sampleClasses(top, { ...chains, seed: trial.seed }), run)
     const right = await takenFor(samples, sibling(`judge-${trial.seed}`))
     return {
       figures: { right: (100 * right) / samples.labels.length, error: 100 * (1 - lastTest(run).accuracy) },
@@ -70,7 +68,7 @@ export const generated: Row = {
     ]
   },
   remarks: () => [
-    `Samples of seed's stacks are in plots/generated-samples.png, a row a class; chains of ${STEPS} steps.`,
+    `Samples of the last seed's stack are in plots/generated-samples.png, a row a class; chains of ${CHAINS.steps} steps.`,
   ],
   charts: (outcomes) => [
     {
