@@ -9,7 +9,7 @@ import { bytes, count, duration, loss, NONE, percent, rate } from './figures.ts'
 import type { ApiProblem, Operator } from './operator.ts'
 import { Pictures } from './pictures.tsx'
 import { RunState } from './run-state.tsx'
-import { classifies, iterates, kindOf } from './stage-kind.ts'
+import { classifies, iterates, kindOf, trainerOf } from './stage-kind.ts'
 import { Stages } from './stages.tsx'
 import { Volunteers } from './volunteers.tsx'
 import type { Watch } from './watch.ts'
@@ -58,9 +58,10 @@ export function RunView({ run, operator, watch }: RunProps) {
 }
 
 function describe(run: RunDetail): string {
-  const { model, strategy, updateRule } = run.spec
+  const { model } = run.spec
+  const { strategy, updateRule } = trainerOf(run, run.stage)
   // Strategies that iterate have their own step.
-  const rule = iterates(run, 'train') ? [] : [updateRule.name]
+  const rule = iterates(run, run.stage) ? [] : [updateRule.name]
   return [model.template, `${count(run.parameters)} parameters`, strategy.name, ...rule].join(' · ')
 }
 

@@ -16,9 +16,14 @@ export function classifies(run: RunDetail, stage: string): boolean {
   return kindOf(run, stage) === 'classify'
 }
 
+/** What trains it. */
+export function trainerOf({ spec }: RunDetail, stage: string): Pick<RunDetail['spec'], 'strategy' | 'updateRule'> {
+  return stage === 'train' || spec.pretrain === undefined ? spec : spec.pretrain
+}
+
 /** Whether its progress is counted in iterations, not in passes over the examples. */
-export function iterates({ spec }: RunDetail, stage: string): boolean {
-  const { name } = stage === 'train' || spec.pretrain === undefined ? spec.strategy : spec.pretrain.strategy
+export function iterates(run: RunDetail, stage: string): boolean {
+  const { name } = trainerOf(run, stage).strategy
   return name === 'gradient-descent' || name === 'sandblaster'
 }
 
