@@ -191,6 +191,10 @@ function writeModel(runs: Runs, run: Run, target: string): string {
     writeFileSync(join(target, `${name}.weights.bin`), weights)
     writeFileSync(join(target, `${name}.safetensors`), safetensors(part.layout, part.parameters))
   }
+  const machines = runs.machines(run)
+  if (machines !== null) {
+    writeFileSync(join(target, 'machines.safetensors'), safetensors(machines.layout, machines.parameters))
+  }
   return join(target, 'model.json')
 }
 

@@ -6,7 +6,7 @@
  * biases, visible biases. It may be shorter than the network: what is trained so far. Where the top one sees labels,
  * their rows of W and their biases come after those of the features. Passes up and down leave them out.
  */
-import type { Layout } from './layout.ts'
+import { type Layout, layout } from './layout.ts'
 import { buildModel, type RbmLayer, rbmLayers, type Shape } from './models.ts'
 import type { ModelSpec } from './run-spec.ts'
 import { dense, flatten, product } from './templates.ts'
@@ -14,11 +14,15 @@ import { type Layer, layoutOf, sequential, type Topology } from './topology.ts'
 
 export type Stack = readonly Float32Array[]
 
-/** A network that only answers: what an export needs. */
-export interface Part {
-  readonly topology: Topology
+/** Parameters by name. */
+export interface Tensors {
   readonly layout: Layout
   readonly parameters: Float32Array
+}
+
+/** A network that only answers: what an export needs. */
+export interface Part extends Tensors {
+  readonly topology: Topology
 }
 
 /** What the parts are taken from: a stack, or the parameters of an autoencoder's network (`buildModel`). */
@@ -80,6 +84,20 @@ export function decoder(spec: ModelSpec, shape: Shape, trained: Trained): Part {
     'stack' in trained ? down(rbms(spec, shape, trained.stack)) : halves(spec, shape, trained.network).decoder
   const dense = widths.map((width, i) => affine('decoder', i, width, 'sigmoid'))
   return part('decoder', dense, [code], parameters)
+}
+
+/** The machines themselves, biases both ways and what the top one knows of labels: rbm_<n>/kernel, /bias, /visible_bias. */
+export function machines(spec: ModelSpec, shape: Shape, stack: Stack): Tensors {
+  const tensors = rbms(spec, shape, stack).flatMap(({ visible, hidden, labelBias }, i) => {
+    const all = visible + labelBias.length
+    const shapes = { kernel: [all, hidden], bias: [hidden], visible_bias: [all] }
+    return Object.entries(shapes).map(([name, shape]) => ({
+      name: `rbm_${i + 1}/${name}`,
+      shape,
+      init: { kind: 'zeros' } as const,
+    }))
+  })
+  return { layout: layout(tensors), parameters: joined(stack) }
 }
 
 function layersIn(spec: ModelSpec, trained: Trained): RbmLayer[] {

@@ -3,10 +3,10 @@ import { randomBytes } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { ApiError, PictureEntry, RunState } from '../../shared/api.ts'
 import { parseRunSpec } from '../../shared/run-spec.ts'
-import type { Part } from '../../shared/stack.ts'
+import type { Part, Tensors } from '../../shared/stack.ts'
 import { layersModel, safetensors } from '../journal/export.ts'
 import { picturesOf } from '../pictures/pictures.ts'
-import { EXPORTS, type ExportName } from '../run/exported.ts'
+import { EXPORTS } from '../run/exported.ts'
 import { Unfit } from '../run/open-datasets.ts'
 import type { Run } from '../run/run.ts'
 import type { Runs } from '../run/runs.ts'
@@ -126,43 +126,41 @@ export function serveOperators(app: FastifyInstance, { runs, events, token, now 
     )
   }
 
-  /** What of the run is taken away, as a file; `of` says which part, and how it is written. */
-  const part =
-    (name: ExportName, type: string, extension: string, write: (part: Part) => Uint8Array | string) =>
-    (request: FastifyRequest, reply: FastifyReply) =>
-      found((run) => {
-        const exported = runs.exported(run, name)
-        if (exported === null)
-          return apiError(
-            reply,
-            'not-found',
-            `run ${run.id} has no ${name}: a stack of RBMs and an autoencoder have one`,
-          )
-        const body = write(exported)
-        if (extension !== '.json') {
-          const file = name === 'model' ? run.id : `${run.id}.${name}`
-          reply.header('content-disposition', `attachment; filename="${file}${extension}"`)
+  const BINARY = 'application/octet-stream'
+  /** What of the run is taken away, as a file. */
+  const file = <Of>(
+    path: string,
+    type: string,
+    of: (run: Run) => Of | null,
+    write: (of: Of) => Uint8Array | string,
+    missing: string,
+  ) =>
+    app.get(
+      `/runs/:id/${path}`,
+      found((run, _request, reply) => {
+        const part = of(run)
+        if (part === null) return apiError(reply, 'not-found', `run ${run.id} has no ${missing}`)
+        const body = write(part)
+        if (type === BINARY) {
+          const name = path.startsWith('model.') ? path.replace('model', run.id) : `${run.id}.${path}`
+          reply.header('content-disposition', `attachment; filename="${name}"`)
         }
         return reply
           .type(type)
           .send(typeof body === 'string' ? body : Buffer.from(body.buffer, body.byteOffset, body.byteLength))
-      })(request, reply)
+      }),
+    )
+  const asSafetensors = ({ layout, parameters }: Tensors) => safetensors(layout, parameters)
 
   for (const name of EXPORTS) {
+    const of = (run: Run) => runs.exported(run, name)
     const model = ({ topology, layout, parameters }: Part) =>
       layersModel(topology, layout, parameters, `${name}.weights.bin`)
-    const BINARY = 'application/octet-stream'
-    app.get(
-      `/runs/:id/${name}.safetensors`,
-      part(name, BINARY, '.safetensors', ({ layout, parameters }) => safetensors(layout, parameters)),
-    )
-    app.get(
-      `/runs/:id/${name}.json`,
-      part(name, 'application/json', '.json', (of) => model(of).json),
-    )
-    app.get(
-      `/runs/:id/${name}.weights.bin`,
-      part(name, BINARY, '.weights.bin', (of) => model(of).weights),
-    )
+    const missing = `${name}: a stack of RBMs and an autoencoder have one`
+    file(`${name}.safetensors`, BINARY, of, asSafetensors, missing)
+    file(`${name}.json`, 'application/json', of, (part) => model(part).json, missing)
+    file(`${name}.weights.bin`, BINARY, of, (part) => model(part).weights, missing)
   }
+  const stacks = 'machines: a stack of RBMs has them, and what was pre-trained as one'
+  file('machines.safetensors', BINARY, (run) => runs.machines(run), asSafetensors, stacks)
 }

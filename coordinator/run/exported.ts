@@ -1,13 +1,19 @@
 /**
  * What can be taken away of a run: the trained network, and of a stack of RBMs or an autoencoder its two halves. While
- * an RBM is being trained the network is the encoder of the stack so far.
+ * an RBM is being trained the network is the encoder of the stack so far. Of RBMs the machines, too, as they were trained.
  */
 import { layout } from '../../shared/layout.ts'
-import { decoder, encoder, type Part, type Trained } from '../../shared/stack.ts'
+import { decoder, encoder, machines, type Part, type Tensors, type Trained } from '../../shared/stack.ts'
 import type { History } from './history.ts'
 
 export const EXPORTS = ['model', 'encoder', 'decoder'] as const
 export type ExportName = (typeof EXPORTS)[number]
+
+/** The trained RBMs and the one that is being trained; null where there are none. */
+export function exportedMachines({ spec, stage, stack, dataset }: History): Tensors | null {
+  const all = stage.plan.layer === null ? stack : [...stack, stage.parameters.snapshot()]
+  return all.length === 0 ? null : machines(spec.model, dataset, all)
+}
 
 /** null where the run has no such part. */
 export function exported(history: History, name: ExportName): Part | null {

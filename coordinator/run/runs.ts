@@ -15,11 +15,11 @@ import {
   type Verdict,
 } from '../../shared/protocol.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
-import type { Part } from '../../shared/stack.ts'
+import type { Part, Tensors } from '../../shared/stack.ts'
 import type { Blob, Dataset } from '../datasets/dataset.ts'
 import { type Entry, type Journal, type NewEntry, StorageError } from '../journal/journal.ts'
 import { assigned } from './assignment.ts'
-import { type ExportName, exported } from './exported.ts'
+import { type ExportName, exported, exportedMachines } from './exported.ts'
 import { History } from './history.ts'
 import { ModelBlobs } from './model-blobs.ts'
 import { OpenDatasets } from './open-datasets.ts'
@@ -147,6 +147,11 @@ export class Runs {
   /** What can be taken away of the run; of one that failed, of what was last good. null: it has no such part. */
   exported(run: Run, name: ExportName): Part | null {
     return exported(this.lastGood(run), name)
+  }
+
+  /** The RBMs of the run, likewise. */
+  machines(run: Run): Tensors | null {
+    return exportedMachines(this.lastGood(run))
   }
 
   /** Moves a run into a state; a string says why it cannot. */

@@ -118,6 +118,20 @@ describe('pictures', () => {
       ['rbm-1', 0],
       ['rbm-2', report.testAccuracy],
     ])
+    // Nothing of what it knows is lost to who takes it away.
+    const served = await coordinator.api('GET', `/api/runs/${report.run}/machines.safetensors`)
+    const bytes = Buffer.from(await served.arrayBuffer())
+    expect(Buffer.compare(bytes, readFileSync(join(data, 'model', 'machines.safetensors')))).toBe(0)
+    const header = JSON.parse(bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE())).toString())
+    const shapes = Object.entries<{ shape: number[] }>(header).map(([name, { shape }]) => [name, shape])
+    expect(shapes).toEqual([
+      ['rbm_1/kernel', [784, 30]],
+      ['rbm_1/bias', [30]],
+      ['rbm_1/visible_bias', [784]],
+      ['rbm_2/kernel', [30 + 10, 40]],
+      ['rbm_2/bias', [40]],
+      ['rbm_2/visible_bias', [30 + 10]],
+    ])
   }, 60_000)
 
   test('that there are not are refused with those there are, and nobody without the token sees any [O1]', async () => {
@@ -132,6 +146,11 @@ describe('pictures', () => {
       { code: 'not-found', message: `run ${run} has no picture confusion; it has filters` },
     ])
     expect((await pictures(coordinator, 'nobody')).status).toBe(404)
+    const machines = await coordinator.api('GET', `/api/runs/${run}/machines.safetensors`)
+    expect([machines.status, ((await machines.json()) as ApiError).error.message]).toEqual([
+      404,
+      `run ${run} has no machines: a stack of RBMs has them, and what was pre-trained as one`,
+    ])
     for (const path of ['', '/filters.png']) {
       expect((await fetch(`${coordinator.url}/api/runs/${run}/pictures${path}`)).status).toBe(401)
     }

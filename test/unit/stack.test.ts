@@ -6,7 +6,7 @@ import { initialParameters, type Layout } from '../../shared/layout.ts'
 import { buildModel, buildRbm, rbmLayers, type Topology } from '../../shared/models.ts'
 import { Random, Stream } from '../../shared/random.ts'
 import { type ModelSpec, parseRunSpec } from '../../shared/run-spec.ts'
-import { decoder, encoder, lowerOf, type Part, rbms, unrolled } from '../../shared/stack.ts'
+import { decoder, encoder, lowerOf, machines, type Part, rbms, unrolled } from '../../shared/stack.ts'
 
 const SHAPE = { inputShape: [3, 4, 1], classes: 3 }
 const VISIBLE = 12
@@ -161,6 +161,8 @@ describe('a stack of RBMs', () => {
     expect(joined).toEqual(stack[1])
     const without = [stack[0], Float32Array.from([...weights, ...top.hiddenBias, ...visibleBias])]
     const { code, back } = meanField(rbm, without, INPUT)
+    const { layout, parameters } = machines(seeing, SHAPE, stack)
+    expect([layout.size, ...parameters]).toEqual([parameters.length, ...stack[0], ...stack[1]])
     near(await answerOf(encoder(seeing, SHAPE, { stack }), example()), code)
     near(await answerOf(decoder(seeing, SHAPE, { stack }), tf.tensor(code, [1, code.length])), back)
   })
