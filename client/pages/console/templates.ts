@@ -54,7 +54,7 @@ export const TEMPLATES: Template[] = [
   },
   {
     title: 'Images and labels',
-    words: 'Three RBMs, the top one of which sees the labels too, and tells a digit by its free energy.',
+    words: 'Two RBMs, the upper one of which sees the labels too, and tells a digit by its free energy.',
     spec: generative,
   },
   {
