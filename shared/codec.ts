@@ -70,6 +70,11 @@ export function payloadSize(codec: Codec, floats: number): number {
   return rangeOffset(codec, Math.floor(floats / RANGE_FLOATS)) + codec.encodedSize(floats % RANGE_FLOATS)
 }
 
+/** Bytes that hold the encoding of `count` floats by any codec: of one float int8's is the largest. */
+export function largestEncoding(count: number): number {
+  return Math.max(...Object.values(codecs).map((codec) => codec.encodedSize(count)))
+}
+
 /** Where a range's encoding begins in the payload, in bytes. */
 export function rangeOffset(codec: Codec, rangeIndex: number): number {
   return rangeIndex * codec.encodedSize(RANGE_FLOATS)
@@ -89,8 +94,8 @@ let scratch: Scratch | undefined
 function sharedScratch(): Scratch {
   if (scratch === undefined) {
     const kernels = createKernels()
-    const largest = Math.max(...Object.values(codecs).map((codec) => codec.encodedSize(RANGE_FLOATS)))
-    scratch = { kernels, decoded: kernels.reserve(4 * RANGE_FLOATS), encoded: kernels.reserve(largest) }
+    const [decoded, encoded] = [4 * RANGE_FLOATS, largestEncoding(RANGE_FLOATS)].map((bytes) => kernels.reserve(bytes))
+    scratch = { kernels, decoded, encoded }
   }
   return scratch
 }

@@ -4,7 +4,7 @@
  * and gets scalars back, as with DistBelief's parameter server (Dean et al. 2012, §4.2): the numbers themselves stay.
  * Every operation goes through the ranges in order: the same calls give the same bits.
  */
-import { type Codec, codecs, payloadSize, rangeOffset } from '../../shared/codec.ts'
+import { type Codec, codecs, largestEncoding, payloadSize, rangeOffset } from '../../shared/codec.ts'
 import { createKernels, type Kernels } from '../../shared/kernels/kernels.ts'
 import { type Range, ranges } from '../../shared/layout.ts'
 import type { CodecName } from '../../shared/run-spec.ts'
@@ -47,8 +47,9 @@ export class Vectors {
     this.slices = ranges(size).map((range) => {
       const kernels = createKernels()
       const count = range.to - range.from
-      const blockBytes = 4 * Math.min(count, BLOCK_FLOATS)
-      const [encoded, term, sum] = [0, 1, 2].map(() => kernels.reserve(blockBytes))
+      const block = Math.min(count, BLOCK_FLOATS)
+      const sizes = [largestEncoding(block), 4 * block, 4 * block]
+      const [encoded, term, sum] = sizes.map((bytes) => kernels.reserve(bytes))
       return { range, count, kernels, blocks: blocksOf(count), encoded, term, sum, pointers: new Map() }
     })
   }

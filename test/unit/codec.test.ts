@@ -4,7 +4,7 @@
  */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { codecs, decodeVector, encodeVector, payloadSize, rangeOffset } from '../../shared/codec.ts'
+import { codecs, decodeVector, encodeVector, largestEncoding, payloadSize, rangeOffset } from '../../shared/codec.ts'
 import { createKernels, INT8_BLOCK } from '../../shared/kernels/kernels.ts'
 import { RANGE_FLOATS, ranges } from '../../shared/layout.ts'
 import { CODECS } from '../../shared/run-spec.ts'
@@ -37,6 +37,11 @@ const allowedError = {
 }
 
 const bytesPerFloat = { f32: 4, f16: 2, int8: 1 }
+
+it('says how much room any of them needs', () => {
+  // One float: four bytes, two, or a scale of four and one.
+  expect([0, 1, 2, 256, RANGE_FLOATS].map(largestEncoding)).toEqual([0, 5, 8, 1024, 4 * RANGE_FLOATS])
+})
 
 it('has every codec that a RunSpec can name, under its name', () => {
   expect(Object.keys(codecs).sort()).toEqual([...CODECS].sort())
