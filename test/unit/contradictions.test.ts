@@ -1,0 +1,196 @@
+/** What the parts of a RunSpec, each right by itself, cannot be together: refused with the reason and what to write instead. */
+import { describe, expect, test } from 'vitest'
+import { misfit } from '../../shared/contradictions.ts'
+import { LABELLED, parsed, problems, smallest } from '../support/written-specs.ts'
+
+describe('a RunSpec', () => {
+  test.each<[string, object, Record<string, string>]>([
+    [
+      'labels that no file has',
+      {
+        dataset: { name: 'idx', trainInputs: 'a', testInputs: 'b', trainLabels: 'c' },
+        model: { template: 'rbm', hidden: [5], labels: true },
+        ...{ strategy: undefined, updateRule: undefined, codec: undefined },
+      },
+      {
+        'dataset.testLabels':
+          'template rbm classifies, so it needs the labels: expected the path of an IDX file, got nothing',
+      },
+    ],
+    [
+      'pre-training what has no dense layers',
+      { model: { template: 'cnn' }, pretrain: {} },
+      {
+        pretrain:
+          'contrastive divergence trains stacks of dense layers, which template cnn has not: ' +
+          'use template mlp with activation sigmoid, autoencoder or rbm, or remove pretrain',
+      },
+    ],
+    [
+      'pre-training layers that are not sigmoid',
+      { model: { template: 'mlp' }, pretrain: {} },
+      {
+        'model.activation':
+          'pretrain makes layers of sigmoid units, got relu: use activation sigmoid, or remove pretrain',
+      },
+    ],
+    [
+      'a line search where there is no loss',
+      { model: { template: 'autoencoder' }, pretrain: { strategy: { name: 'sandblaster' } } },
+      {
+        'pretrain.strategy.name':
+          'contrastive divergence has no loss that sandblaster could search on: use strategy synchronous or downpour',
+      },
+    ],
+    [
+      'a portion larger than its batch in pre-training',
+      { model: { template: 'autoencoder' }, pretrain: { strategy: { name: 'synchronous', batchSize: 50 } } },
+      { 'pretrain.strategy.portionSize': 'expected at most batchSize (50), got 64' },
+    ],
+    [
+      'an edged loss for L-BFGS',
+      { strategy: { name: 'sandblaster', l1: 0.1 } },
+      { 'strategy.l1': 'plain L-BFGS needs a smooth loss: use strategy gradient-descent with updater l1, or l2' },
+    ],
+    [
+      'chance in a loss that is compared',
+      {
+        strategy: { name: 'gradient-descent' },
+        model: { template: 'cnn', dropout: { dense: 0 } },
+        augment: { flip: true },
+        codec: { up: 'int8' },
+      },
+      {
+        'model.dropout.pool':
+          'strategy gradient-descent needs an exact, deterministic loss: write 0, or use synchronous or downpour',
+        augment:
+          'strategy gradient-descent needs an exact, deterministic loss: ' +
+          'remove augment, or use strategy synchronous or downpour',
+        'codec.up': 'strategy gradient-descent needs an exact, deterministic loss: write f32',
+      },
+    ],
+    [
+      'an accuracy where nothing is classified',
+      { model: { template: 'autoencoder' }, stop: { epochs: 1, accuracy: 0.9 } },
+      {
+        'stop.accuracy': 'template autoencoder classifies nothing, so it has no accuracy: remove stop.accuracy',
+      },
+    ],
+    [
+      'a classifier without labels',
+      { dataset: { name: 'idx', trainInputs: 'a', testInputs: 'b' } },
+      {
+        'dataset.trainLabels':
+          'template softmax classifies, so it needs the labels: expected the path of an IDX file, got nothing',
+        'dataset.testLabels':
+          'template softmax classifies, so it needs the labels: expected the path of an IDX file, got nothing',
+      },
+    ],
+    [
+      "classic LeNet-5 with another's units",
+      { model: { template: 'lenet', form: 'classic', activation: 'relu' } },
+      {
+        'model.activation':
+          "LeNet-5's classic form is tanh throughout, got relu: remove activation, or write form modern",
+      },
+    ],
+    [
+      'more versions to compensate with than memory holds',
+      {
+        model: { template: 'mlp', hidden: [500, 500, 2000] },
+        strategy: { name: 'downpour', policy: { compensation: {} } },
+      },
+      {
+        'strategy.maxStaleness':
+          'policy.compensation keeps the last maxStaleness versions, here 1000 of 1665010 parameters: ' +
+          'lower maxStaleness to 80 or less',
+      },
+    ],
+    [
+      'a negative bound on who may run ahead',
+      { strategy: { name: 'downpour', policy: { bound: { name: 'stale-synchronous', clocks: -1 } } } },
+      { 'strategy.policy.bound.clocks': 'expected at least 0, got -1' },
+    ],
+    [
+      'settings of a stage that a stack of RBMs has not',
+      {
+        model: { template: 'rbm', hidden: [5] },
+        strategy: { name: 'synchronous' },
+        updateRule: { name: 'sgd' },
+        schedule: { shape: 'linear' },
+        codec: { up: 'f16' },
+        evaluateEveryEpochs: 2,
+        maxNorm: 3,
+        augment: {},
+      },
+      {
+        strategy: 'template rbm is trained by pretrain alone: write pretrain.strategy instead',
+        updateRule: 'template rbm is trained by pretrain alone: write pretrain.updateRule instead',
+        schedule: 'template rbm is trained by pretrain alone: write pretrain.schedule instead',
+        codec: 'template rbm is trained by pretrain alone: write pretrain.codec instead',
+        evaluateEveryEpochs: 'template rbm is trained by pretrain alone: write pretrain.evaluateEveryEpochs instead',
+        maxNorm: 'the weights of an RBM are held back by its weight cost: write pretrain.updateRule.weightCost instead',
+        augment: 'RBMs are trained on the examples as they are: remove augment',
+      },
+    ],
+  ])('%s: what cannot work together is refused, with what to write instead', (_, change, expected) => {
+    expect(problems(change)).toEqual(expected)
+  })
+
+  test.each<[string, object]>([
+    ['compensation with a buffer', { strategy: { name: 'downpour', policy: { compensation: {}, buffer: 4 } } }],
+    ['an autoencoder without pre-training', { model: { template: 'autoencoder' } }],
+    [
+      'an autoencoder on examples without labels',
+      { model: { template: 'autoencoder' }, dataset: { name: 'idx', trainInputs: 'a', testInputs: 'b' } },
+    ],
+    [
+      'a classifier that is tested on training examples',
+      { dataset: { name: 'idx', trainInputs: 'a', testInputs: 'b', trainLabels: 'c', validate: 10 } },
+    ],
+    ['classic LeNet-5, which is tanh by itself', { model: { template: 'lenet', form: 'classic', activation: 'tanh' } }],
+    [
+      'an accuracy to stop at of RBMs that see labels',
+      {
+        model: { template: 'rbm', hidden: [5], labels: true },
+        stop: { epochs: 1, accuracy: 0.9 },
+        ...{ strategy: undefined, updateRule: undefined, codec: undefined },
+      },
+    ],
+    ['dropout in a pre-trained classifier', { model: { template: 'mlp', activation: 'sigmoid' }, pretrain: {} }],
+  ])('%s is allowed', (_, change) => {
+    expect(problems(change)).toEqual({})
+  })
+
+  test('what only the opened dataset can tell is asked with its shape', () => {
+    const unfit = (change: object, inputShape: number[], classes = 10) =>
+      misfit(parsed({ ...smallest, dataset: { name: 'idx', ...LABELLED }, ...change }), { inputShape, classes })
+    expect(unfit({}, [28, 28, 1])).toBeNull()
+    expect(unfit({ model: { template: 'lenet' } }, [784])).toEqual({
+      path: ['model'],
+      message: 'layer conv_1 expects images [height, width, channels], got shape [784]',
+    })
+    expect(unfit({ model: { template: 'lenet', form: 'classic' } }, [28, 28, 1], 26)).toEqual({
+      path: ['model'],
+      message:
+        "LeNet-5's classic form expects images [28, 28, channels] of at most ten classes, got [28, 28, 1] of 26: " +
+        'write form modern',
+    })
+    expect(unfit({ model: { template: 'mlp', hidden: [16384] } }, [64, 64, 3])).toEqual({
+      path: ['model'],
+      message: 'expected a model of at most 67108864 parameters, got 201506826',
+    })
+    expect(unfit({ augment: { shift: 1 } }, [784])).toEqual({
+      path: ['augment'],
+      message: 'expected examples that are images [height, width, channels], got [784]: remove augment',
+    })
+    expect(unfit({}, [28, 28, 1], 1)).toEqual({
+      path: ['dataset'],
+      message: 'expected labels of two classes or more, got 1',
+    })
+    expect(unfit({ model: { template: 'autoencoder' } }, [28, 28, 1], 0)).toBeNull()
+    const compensated = { strategy: { name: 'downpour', maxStaleness: 300, policy: { compensation: {} } } }
+    expect(unfit(compensated, [28, 28, 1])).toBeNull()
+    expect(unfit(compensated, [280, 280, 1])?.path).toEqual(['strategy', 'maxStaleness'])
+  })
+})
