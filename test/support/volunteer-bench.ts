@@ -3,6 +3,7 @@
  * versions of it, volunteers that compute on plain loops, and what their leases come to, computed beside them.
  */
 import { gzipSync } from 'node:zlib'
+import { afterEach, beforeEach } from 'vitest'
 import { MemoryBlobs } from '../../client/volunteer/blobs.ts'
 import { Examples } from '../../client/volunteer/examples.ts'
 import { Volunteer, type VolunteerOptions } from '../../client/volunteer/volunteer.ts'
@@ -26,7 +27,7 @@ const VERSIONS = 6
 export const parametersOf = (version: number): Float32Array =>
   Float32Array.from({ length: model.layout.size }, (_, i) => Math.sin(i + version))
 
-export class VolunteerBench {
+class VolunteerBench {
   readonly coordinator: WireCoordinator
   private readonly hashes: string[]
   private readonly modelHash: string
@@ -96,6 +97,23 @@ export class VolunteerBench {
 
   updated(count: number): Promise<void> {
     return this.coordinator.until(() => this.coordinator.updates.length >= count)
+  }
+}
+
+/** A bench for each test of a file. */
+export function benchForEachTest() {
+  let bench: VolunteerBench
+  beforeEach(async () => {
+    bench = await VolunteerBench.open()
+  })
+  afterEach(() => bench.close())
+  return {
+    get coordinator() {
+      return bench.coordinator
+    },
+    volunteer: (options?: Partial<VolunteerOptions>) => bench.volunteer(options),
+    lease: (id: string, change?: Partial<Lease>) => bench.lease(id, change),
+    updated: (count: number) => bench.updated(count),
   }
 }
 
