@@ -2,7 +2,7 @@
  * What of a RunSpec cannot work together, each with the field, the reason, and what to write instead. Of a dataset
  * whose shape its files say (idx), the coordinator asks again with the real one (`misfit`).
  */
-import { buildModel, rbmLayers, type Shape } from './models.ts'
+import { buildModel, endsInClasses, rbmLayers, type Shape } from './models.ts'
 import type { RunSpec } from './run-spec.ts'
 import {
   type DownpourSpec,
@@ -53,7 +53,7 @@ export function misfit(spec: RunSpec, shape: Shape): Contradiction | null {
   if (size > PARAMETERS_MAX) {
     return { path: ['model'], message: `expected a model of at most ${PARAMETERS_MAX} parameters, got ${size}` }
   }
-  if (classifies(spec) && shape.classes < 2) {
+  if (endsInClasses(spec.model) && shape.classes < 2) {
     return { path: ['dataset'], message: `expected labels of two classes or more, got ${shape.classes}` }
   }
   if (augment && shape.inputShape.length !== 3) {
@@ -94,13 +94,10 @@ function tooMuchHeld(strategy: StrategySpec, size: number, path: string[]): Cont
   }
 }
 
-/** Whether its tests tell classes: of an RBM stack only where the top one sees the labels. */
-const classifies = ({ model }: RunSpec) => (model.template === 'rbm' ? model.labels : model.template !== 'autoencoder')
-
 function ofDataset(spec: RunSpec): Contradiction[] {
   const { dataset, model, stop } = spec
   const found: Contradiction[] = []
-  if (dataset.name === 'idx' && classifies(spec)) {
+  if (dataset.name === 'idx' && endsInClasses(spec.model)) {
     // With `validate` the test examples are training examples, labels and all.
     const missing = (['trainLabels', ...(dataset.validate === undefined ? ['testLabels'] : [])] as const).filter(
       (field) => dataset[field as 'trainLabels' | 'testLabels'] === undefined,
@@ -112,7 +109,7 @@ function ofDataset(spec: RunSpec): Contradiction[] {
       })
     }
   }
-  if (stop.accuracy !== undefined && !classifies(spec)) {
+  if (stop.accuracy !== undefined && !endsInClasses(spec.model)) {
     found.push({
       path: ['stop', 'accuracy'],
       message: `template ${model.template} classifies nothing, so it has no accuracy: remove stop.accuracy`,

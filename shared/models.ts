@@ -5,7 +5,7 @@
  */
 import { type Layout, layout } from './layout.ts'
 import type { ContrastiveSpec, ModelSpec } from './run-spec.ts'
-import { bitmapOutputs, dense, flatten, frozen, layersOf, normal } from './templates.ts'
+import { bitmapOutputs, dense, flatten, frozen, layersOf, normal, product } from './templates.ts'
 import { fixedLayoutOf, layoutOf, sequential, type Topology } from './topology.ts'
 
 export type { Layer, LayerConfig, Topology } from './topology.ts'
@@ -44,6 +44,10 @@ export type Objective =
 /** Whether a test takes each example for a class. */
 export const classifies = (objective: Objective): boolean =>
   objective.kind === 'classify' || (objective.kind === 'contrastive' && objective.labels > 0)
+
+/** Whether the last stage of such a model classifies: of RBMs only where the top one sees the labels. */
+export const endsInClasses = (spec: ModelSpec): boolean =>
+  spec.template === 'rbm' ? spec.labels : spec.template !== 'autoencoder'
 
 /** Random changes of every training example, drawn on the volunteer from the example's key. */
 export interface Augmentation {
@@ -150,6 +154,16 @@ export function rbmLayers(spec: ModelSpec): RbmLayer[] {
   }
 }
 
+/** The tensors of the `layer`-th RBM, from 0, in the order in which they lie. */
+export const rbmTensors = (layer: number, visible: number, hidden: number, initial: number) => {
+  const name = (tensor: string) => `rbm_${layer + 1}/${tensor}`
+  return [
+    { name: name('kernel'), shape: [visible, hidden], init: { kind: 'normal', sd: initial } },
+    { name: name('bias'), shape: [hidden], init: { kind: 'zeros' } },
+    { name: name('visible_bias'), shape: [visible], init: { kind: 'zeros' } },
+  ] as const
+}
+
 /**
  * The `layer`-th RBM (from 0) of the stack, on the fixed layers below it: `lower` is their parameters (kernel, bias, …),
  * flat, null for the first. Its layout: rbm_<n>/kernel [visible, hidden], /bias [hidden], /visible_bias [visible], where
@@ -176,16 +190,11 @@ export function buildRbm(
   if ((fixed?.size ?? 0) !== (lower?.length ?? 0)) {
     throw new Error(`invariant: below RBM ${layer} lie ${fixed?.size ?? 0} parameters, not ${lower?.length ?? 0}`)
   }
-  const [kernel, bias] = layoutOf(topology).slots
   const labelUnits = labels ? classes : 0
-  const visible = kernel.shape[0] + labelUnits
+  const visible = (layer === 0 ? product(inputShape) : stack[layer - 1].units) + labelUnits
   return {
     topology,
-    layout: layout([
-      { ...kernel, shape: [visible, units] },
-      bias,
-      { name: `${name}/visible_bias`, shape: [visible], init: { kind: 'zeros' } },
-    ]),
+    layout: layout(rbmTensors(layer, visible, units, initial)),
     fixed: fixed && lower && { layout: fixed, values: lower },
     inputShape,
     classes,

@@ -7,7 +7,7 @@
  * their rows of W and their biases come after those of the features. Passes up and down leave them out.
  */
 import { type Layout, layout } from './layout.ts'
-import { buildModel, type RbmLayer, rbmLayers, type Shape } from './models.ts'
+import { buildModel, type RbmLayer, rbmLayers, rbmTensors, type Shape } from './models.ts'
 import type { ModelSpec } from './run-spec.ts'
 import { dense, flatten, product } from './templates.ts'
 import { type Layer, layoutOf, sequential, type Topology } from './topology.ts'
@@ -88,15 +88,9 @@ export function decoder(spec: ModelSpec, shape: Shape, trained: Trained): Part {
 
 /** The machines themselves, biases both ways and what the top one knows of labels: rbm_<n>/kernel, /bias, /visible_bias. */
 export function machines(spec: ModelSpec, shape: Shape, stack: Stack): Tensors {
-  const tensors = rbms(spec, shape, stack).flatMap(({ visible, hidden, labelBias }, i) => {
-    const all = visible + labelBias.length
-    const shapes = { kernel: [all, hidden], bias: [hidden], visible_bias: [all] }
-    return Object.entries(shapes).map(([name, shape]) => ({
-      name: `rbm_${i + 1}/${name}`,
-      shape,
-      init: { kind: 'zeros' } as const,
-    }))
-  })
+  const tensors = rbms(spec, shape, stack).flatMap(({ visible, hidden, labelBias }, layer) =>
+    rbmTensors(layer, visible + labelBias.length, hidden, 0),
+  )
   return { layout: layout(tensors), parameters: joined(stack) }
 }
 

@@ -1,5 +1,6 @@
 /** What kind of learning a run's stage is, and so what it is measured by and how it is called. */
 import type { RunDetail } from '../../../shared/api.ts'
+import { endsInClasses } from '../../../shared/models.ts'
 
 /** classify: accuracy · contrastive: an RBM's reconstruction error · reconstruct: an autoencoder's squared error */
 export type StageKind = 'classify' | 'contrastive' | 'reconstruct'
@@ -10,11 +11,8 @@ export function kindOf({ spec }: RunDetail, stage: string): StageKind {
 }
 
 /** Whether its tests take examples for classes: a classifier's, and those of an RBM that sees the labels. */
-export function classifies(run: RunDetail, stage: string): boolean {
-  const { model } = run.spec
-  if (model.template === 'rbm') return model.labels && stage === `rbm-${model.hidden.length}`
-  return kindOf(run, stage) === 'classify'
-}
+export const classifies = ({ spec, stages }: RunDetail, stage: string): boolean =>
+  stage === stages.at(-1)?.name && endsInClasses(spec.model)
 
 /** What trains it. */
 export function trainerOf({ spec }: RunDetail, stage: string): Pick<RunDetail['spec'], 'strategy' | 'updateRule'> {

@@ -72,10 +72,14 @@ export function differentiable(judge: Judge, logits: tf.Tensor): { scalar: tf.Sc
   return { scalar, sums: sums! }
 }
 
+/** [count, classes], float32. */
+export const oneHot = (labels: tf.Tensor1D, classes: number): tf.Tensor2D =>
+  tf.cast(tf.oneHot(labels, classes), 'float32') as tf.Tensor2D
+
 function crossEntropy(logits: tf.Tensor2D, labels: tf.Tensor1D) {
   const shifted = tf.sub(logits, tf.max(logits, 1, true))
   const logProbabilities = tf.sub(shifted, tf.log(tf.sum(tf.exp(shifted), 1, true)))
-  const truth = tf.cast(tf.oneHot(labels, logits.shape[1]), 'float32')
+  const truth = oneHot(labels, logits.shape[1])
   return { logProbabilities, truth, losses: tf.neg(tf.sum(tf.mul(logProbabilities, truth), 1)) }
 }
 

@@ -8,7 +8,7 @@ import type { Backend } from './backends/backend.ts'
 import type { Minibatch, ModelDescription, Trainer } from './engine.ts'
 import { classification, differentiable, type Judge, outcomesOf, reconstruction } from './loss.ts'
 import { loadNetwork } from './network.ts'
-import { tensorOf, trainerOf, use } from './trainer.ts'
+import { labelsOf, tensorOf, trainerOf, use } from './trainer.ts'
 
 const LAST = { classify: ['a classifier', 'softmax'], reconstruct: ['an autoencoder', 'sigmoid'] } as const
 
@@ -31,7 +31,6 @@ export async function loadNetworkTrainer(backend: Backend, description: ModelDes
   }
 
   const inputsOf = ({ inputs, count }: Minibatch): tf.Tensor => tensorOf(backend, inputs, [count, ...inputShape])
-  const labelsOf = ({ labels }: Minibatch): tf.Tensor1D => tf.tensor1d(Int32Array.from(labels), 'int32')
   const judgeOf = (minibatch: Minibatch, x: tf.Tensor): Judge =>
     classify ? classification(labelsOf(minibatch)) : reconstruction(tf.reshape(x, [minibatch.count, features]))
 

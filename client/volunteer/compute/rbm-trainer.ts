@@ -28,9 +28,9 @@ import { Stream } from '../../../shared/random.ts'
 import type { Backend } from './backends/backend.ts'
 import { drawNormals, drawUniforms } from './draws.ts'
 import type { Minibatch, ModelDescription, Trainer } from './engine.ts'
-import { outcomesOf } from './loss.ts'
+import { oneHot, outcomesOf } from './loss.ts'
 import { loadNetwork } from './network.ts'
-import { tensorOf, trainerOf, use } from './trainer.ts'
+import { labelsOf, tensorOf, trainerOf, use } from './trainer.ts'
 
 /** Which of a key's Gibbs samples are the visible units'. */
 const VISIBLE = 1
@@ -68,15 +68,11 @@ export async function loadRbmTrainer(backend: Backend, description: ModelDescrip
   /** Of persistent chains: their hidden states [chains, hidden]. */
   let chains: tf.Tensor2D | null = null
 
-  const labelsOf = (minibatch: Minibatch): tf.Tensor1D => tf.tensor1d(Int32Array.from(minibatch.labels), 'int32')
-  const featuresOf = ({ inputs, count }: Minibatch): tf.Tensor2D => {
-    const x = tensorOf(backend, inputs, [count, ...inputShape])
-    return tf.reshape(network ? network.apply(x, null) : x, [count, features]) as tf.Tensor2D
-  }
   const dataOf = (minibatch: Minibatch): tf.Tensor2D => {
-    const x = featuresOf(minibatch)
-    if (labels === 0) return x
-    return tf.concat([x, tf.cast(tf.oneHot(labelsOf(minibatch), labels), 'float32') as tf.Tensor2D], 1)
+    const { inputs, count } = minibatch
+    const x = tensorOf(backend, inputs, [count, ...inputShape])
+    const v = tf.reshape(network ? network.apply(x, null) : x, [count, features]) as tf.Tensor2D
+    return labels === 0 ? v : tf.concat([v, oneHot(labelsOf(minibatch), labels)], 1)
   }
   /** The hidden units' input, and their means. */
   const up = (v: tf.Tensor2D): { input: tf.Tensor2D; mean: tf.Tensor2D } => {
@@ -105,17 +101,6 @@ export async function loadRbmTrainer(backend: Backend, description: ModelDescrip
     const [[x, y], [dx, dy]] = [split(mean), split(drawn)]
     return tf.concat([tf.step(tf.sub<tf.Tensor2D>(x, dx)), sampleCategorical(y, tf.slice(dy, [0, 0], [-1, 1]))], 1)
   }
-  /** One of the classes with these probabilities [n, labels]: on in the one in which u [n, 1] falls. */
-  const sampleCategorical = (probabilities: tf.Tensor2D, u: tf.Tensor2D): tf.Tensor2D => {
-    // Running sums by a product: unlike a device's cumsum it sums each in the same order, so none is below the one before.
-    const ends = tf.matMul(probabilities, tf.tensor2d(upTo(labels), [labels, labels]))
-    // Rounding may leave the last end below one.
-    const within = tf.concat([tf.slice(tf.step(tf.sub(ends, u)), [0, 0], [-1, labels - 1]), tf.onesLike(u)], 1)
-    return tf.sub(within, tf.concat([tf.zerosLike(u), tf.slice(within, [0, 0], [-1, labels - 1])], 1))
-  }
-  /** Of inputs and their sigmoids: max(x, 0) − log σ(|x|). */
-  const softplus = (input: tf.Tensor2D, mean: tf.Tensor2D): tf.Tensor2D =>
-    tf.sub(tf.relu(input), tf.log(tf.maximum(mean, tf.sub(1, mean))))
   /** Σ F(v). */
   const freeEnergy = (v: tf.Tensor2D, { input, mean }: ReturnType<typeof up>): tf.Scalar => {
     const each = gaussian ? tf.mul(tf.square(input), 0.5) : softplus(input, mean)
@@ -208,9 +193,21 @@ export async function loadRbmTrainer(backend: Backend, description: ModelDescrip
   })
 }
 
-/** [size, size]: what a vector is multiplied by to become its running sums. */
-const upTo = (size: number): Float32Array =>
-  Float32Array.from({ length: size * size }, (_, i) => (Math.floor(i / size) <= i % size ? 1 : 0))
+/** Of inputs and their sigmoids: max(x, 0) − log σ(|x|). */
+const softplus = (input: tf.Tensor2D, mean: tf.Tensor2D): tf.Tensor2D =>
+  tf.sub(tf.relu(input), tf.log(tf.maximum(mean, tf.sub(1, mean))))
+
+/** One of the classes with these probabilities [n, classes]: on in the one in which u [n, 1] falls. */
+function sampleCategorical(probabilities: tf.Tensor2D, u: tf.Tensor2D): tf.Tensor2D {
+  const classes = probabilities.shape[1]
+  const allButLast = (x: tf.Tensor2D): tf.Tensor2D => tf.slice(x, [0, 0], [-1, classes - 1])
+  // Running sums by a product: unlike a device's cumsum it sums each in the same order, so none is below the one before.
+  const upTo = Float32Array.from({ length: classes ** 2 }, (_, i) => (Math.floor(i / classes) <= i % classes ? 1 : 0))
+  const ends = tf.matMul(probabilities, tf.tensor2d(upTo, [classes, classes])) as tf.Tensor2D
+  // Rounding may leave the last end below one.
+  const within = tf.concat([allButLast(tf.step(tf.sub(ends, u))), tf.onesLike(u)], 1)
+  return tf.sub(within, tf.concat([tf.zerosLike(u), allButLast(within)], 1))
+}
 
 /** [visible, hidden] of the layer that is trained. */
 function shapeOf(className: string, name: string, slots: readonly Slot[]): readonly [number, number] {

@@ -225,6 +225,9 @@ export function tensorOf(backend: Backend, values: Float32Array, shape: readonly
   return tf.tensor(backend.copiesAtOnce ? values : values.slice(), [...shape])
 }
 
+/** [count], int32. */
+export const labelsOf = ({ labels }: Minibatch): tf.Tensor1D => tf.tensor1d(Int32Array.from(labels), 'int32')
+
 /** Makes a started backend tfjs' current one: there may be several, and tfjs has one engine for all. */
 function select(backend: Backend): void {
   // For a backend that has started, setBackend does its work before it returns its promise.
