@@ -60,7 +60,7 @@ const policy = z.strictObject({
   buffer: z.int().min(1).max(4096).default(1),
   /**
    * Who may run ahead. `stale-synchronous` (Petuum): a volunteer's clock is at most `clocks` ahead of the slowest's.
-   * `bounded-delay` (CMU parameter server): a lease is only granted when all leases more than `delay` before it are in.
+   * `bounded-delay` (CMU parameter server): a lease begins when all leases more than `delay` before it are in.
    */
   bound: z
     .discriminatedUnion('name', [

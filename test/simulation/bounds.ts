@@ -1,6 +1,6 @@
 /**
  * Who may run ahead: nobody is granted a lease that breaks the run's bound (bounded-delay.ts, stale-synchronous.ts).
- * Bounded delay is held to its word. Of stale synchronous what is seen from outside: while somebody holds a lease,
+ * Bounded delay is held to its word, but for a lease whose volunteer has begun another one since. Of stale synchronous what is seen from outside: while somebody holds a lease,
  * another one gets no further than the clocks allow, wherever both stood when it began.
  */
 import type { Run } from '../../coordinator/run/run.ts'
@@ -12,8 +12,8 @@ const QUIET_MS = 15_000
 
 interface Known {
   readonly volunteer: string
-  /** Among the leases of its run, in the order of grant. */
-  readonly number: number
+  /** Among the leases of its run, in the order in which they were begun; null until then, and when it is given up. */
+  number: number | null
   /** What everybody had folded in when it was granted. */
   readonly folded: ReadonlyMap<string, number>
   /** It is nobody's clock: its volunteer left while it was out, or had let another one come to nothing. */
@@ -28,7 +28,12 @@ class Account {
   readonly anew = new Map<string, number>()
   /** Who let a lease come to nothing, and has returned none since. */
   readonly unproven = new Set<string>()
-  granted = 0
+  begun = 0
+  readonly run: Run
+
+  constructor(run: Run) {
+    this.run = run
+  }
 }
 
 export class Bounds {
@@ -44,7 +49,26 @@ export class Bounds {
     if (kind !== 'gradient' || account === null || account.leases.has(id)) return
     this.judge(run, account, id, volunteer)
     const stray = account.unproven.has(volunteer) || theirsOf(account, volunteer).some((other) => other.stray)
-    account.leases.set(id, { volunteer, number: account.granted++, folded: new Map(account.folded), stray })
+    account.leases.set(id, { volunteer, number: null, folded: new Map(account.folded), stray })
+  }
+
+  /** For the first time. */
+  begun(id: string): void {
+    const account = this.accounts.get(id.split('.')[0])
+    const own = account?.leases.get(id)
+    if (account === undefined || own === undefined) return
+    const { run } = account
+    for (const other of theirsOf(account, own.volunteer)) other.number = null
+    own.number = account.begun++
+    const { strategy } = run.history.stage.plan
+    if (strategy.name !== 'downpour' || strategy.policy.bound.name !== 'bounded-delay') return
+    const { delay } = strategy.policy.bound
+    for (const other of outOf(run)) {
+      const number = account.leases.get(other)?.number ?? null
+      if (number === null) continue
+      const ahead = own.number - number
+      must('bound', ahead <= delay, `${id} begins ${ahead} after ${other}, which is out, at most ${delay}`)
+    }
   }
 
   accepted(lease: string): void {
@@ -61,7 +85,7 @@ export class Bounds {
   look(run: Run, now: number): Account | null {
     const { strategy } = run.history.stage.plan
     if (strategy.name !== 'downpour' || strategy.policy.bound.name === 'none') return null
-    const account = this.accounts.get(run.id) ?? new Account()
+    const account = this.accounts.get(run.id) ?? new Account(run)
     this.accounts.set(run.id, account)
     const out = new Set(outOf(run))
     const holding = new Set<string>()
@@ -98,11 +122,6 @@ export class Bounds {
     if (strategy.name !== 'downpour') return
     const { bound } = strategy.policy
     const out = outOf(run).flatMap((lease) => (lease === id ? [] : (account.leases.get(lease) ?? [])))
-    if (bound.name === 'bounded-delay') {
-      const oldest = Math.min(account.granted, ...out.map(({ number }) => number))
-      const ahead = account.granted - oldest
-      must('bound', ahead <= bound.delay, `${id} is granted ${ahead} after one that is out, at most ${bound.delay}`)
-    }
     if (bound.name !== 'stale-synchronous') return
     const theirs = out.filter((known) => known.volunteer === volunteer && !known.stray).length
     for (const other of out) {

@@ -103,6 +103,7 @@ export class Checker {
       (before.version === start.version && before.localRate === start.localRate && before.continues === start.continues)
     must('L2', same, `lease ${start.lease} is bound to ${before?.version}, then to ${start.version}`)
     this.starts.set(start.lease, start)
+    if (before === undefined) this.bounds.begun(start.lease)
     this.show(start.lease, start.version)
     const { stages } = this.shadow(start.lease.split('.')[0]).history
     const { strategy } = stages[this.leases.get(start.lease)!.stage]

@@ -11,8 +11,8 @@ import { askOf, DownpourBench, settledOf } from './downpour-bench.ts'
 interface Lease {
   readonly id: string
   readonly who: string
-  /** In the order of grant. */
-  readonly number: number
+  /** In the order in which they were begun; null until then. */
+  number: number | null
   readonly stretches: Stretch[]
   /** Which stay of its volunteer it belongs to: one that it left out is no clock of the next. */
   stay: number
@@ -46,6 +46,7 @@ export class BoundCrowd {
   /** Of every volunteer, the version that the fold of its clock c made. */
   private readonly folded = new Map<string, Map<number, number>>()
   private granted = 0
+  private begun = 0
   private last = 0
   continued = 0
 
@@ -108,7 +109,7 @@ export class BoundCrowd {
 
   private grant(who: string, stretches: Stretch[]): void {
     if (this.unproven.has(who) || this.of(who).some(({ stay, version }) => stay === LOOSE && version === null)) {
-      this.out.push({ id: `l${this.granted}`, who, number: this.granted++, stretches, stay: LOOSE, version: null })
+      this.out.push({ id: `l${this.granted++}`, who, number: null, stretches, stay: LOOSE, version: null })
       return
     }
     expect(this.ahead(who)).toBeLessThanOrEqual(this.slowest + this.clocks)
@@ -119,7 +120,7 @@ export class BoundCrowd {
       this.folded.set(who, new Map())
     }
     const { stay } = this.present.get(who)!
-    this.out.push({ id: `l${this.granted}`, who, number: this.granted++, stretches, stay, version: null })
+    this.out.push({ id: `l${this.granted++}`, who, number: null, stretches, stay, version: null })
   }
 
   /** Begins the oldest lease that it has not begun, if it computes none; returns the version it reads. */
@@ -128,12 +129,18 @@ export class BoundCrowd {
     const lease = held.find(({ version }) => version === null)
     const own = this.present.get(who)
     if (lease === undefined || held.some(({ version }) => version !== null)) return null
-    const binding = this.bench.strategy.bind(lease.id, who, this.version, 0.1)
-    lease.version = binding.version
-    if (binding.continues !== null) this.continued++
+    const binding = this.begin(lease)
     if (own === undefined || own.stay !== lease.stay) return { lease, clock: 0 }
     this.read(own.clock, binding.version)
     return { lease, clock: own.clock }
+  }
+
+  begin(lease: Lease): { version: number } {
+    const binding = this.bench.strategy.bind(lease.id, lease.who, this.version, 0.1)
+    lease.version = binding.version
+    lease.number = this.begun++
+    if (binding.continues !== null) this.continued++
+    return binding
   }
 
   /** A lease of clock c reads every update of the clocks before c - s of those who are there. */

@@ -12,11 +12,11 @@ import { Volunteer } from '../../../client/volunteer/volunteer.ts'
 export interface CrowdProcessOptions {
   readonly url: string
   readonly run: string
-  readonly volunteers: number
-  readonly pace: number | null
+  /** One for each volunteer: examples a second, or null for as fast as it goes. */
+  readonly paces: readonly (number | null)[]
 }
 
-const { url, run, volunteers, pace } = JSON.parse(process.argv[2]) as CrowdProcessOptions
+const { url, run, paces } = JSON.parse(process.argv[2]) as CrowdProcessOptions
 const cache = new MemoryBlobs()
 let opening: Promise<unknown> = Promise.resolve()
 /** One after the other: they share a backend, which is started by the first. */
@@ -25,10 +25,7 @@ function engine(): Promise<Engine> {
   opening = opened.catch(() => {})
   return opened
 }
-const crowd = Array.from(
-  { length: volunteers },
-  () => new Volunteer({ address: url, run, pace, cache, openEngine: engine }),
-)
+const crowd = paces.map((pace) => new Volunteer({ address: url, run, pace, cache, openEngine: engine }))
 const stop = () => {
   for (const volunteer of crowd) volunteer.stop()
 }

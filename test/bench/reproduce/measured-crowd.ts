@@ -43,12 +43,13 @@ export async function trainWithCrowd(
     port: 0,
     dataFolder: folder,
   })
-  const crowd: Processes = new Processes((hosted) => ({ url: server.url, run: run.id, volunteers: hosted, pace }))
+  const crowd: Processes = new Processes((paces) => ({ url: server.url, run: run.id, paces }))
   let run: Run
   try {
     run = await paused(server, spec)
     if (run.state === 'paused') {
-      for (let left = volunteers; left > 0; left -= together) crowd.start(Math.min(together, left))
+      const paces = Array.from({ length: volunteers }, (_, i) => (Array.isArray(pace) ? pace[i] : pace))
+      for (let at = 0; at < volunteers; at += together) crowd.start(paces.slice(at, at + together))
       const late = Date.now() + GATHER_WITHIN_MS
       while (run.roster.crowd < volunteers) {
         if (Date.now() > late) throw new Error(`only ${run.roster.crowd} of ${volunteers} volunteers came`)
@@ -105,34 +106,36 @@ function move({ runs }: RunningServer, run: Run, state: RunState): void {
   if (typeof outcome === 'string') throw new Error(outcome)
 }
 
+type Paces = CrowdProcessOptions['paces']
+
 class Processes {
   failed = false
-  private readonly options: (volunteers: number) => CrowdProcessOptions
-  private readonly children: { child: ChildProcess; volunteers: number }[] = []
+  private readonly options: (paces: Paces) => CrowdProcessOptions
+  private readonly children: { child: ChildProcess; paces: Paces }[] = []
   private readonly expected = new Set<ChildProcess>()
 
-  constructor(options: (volunteers: number) => CrowdProcessOptions) {
+  constructor(options: (paces: Paces) => CrowdProcessOptions) {
     this.options = options
   }
 
-  start(volunteers: number, at = this.children.length): void {
-    const child = spawn(process.execPath, ['--import', 'tsx', PROCESS, JSON.stringify(this.options(volunteers))], {
+  start(paces: Paces, at = this.children.length): void {
+    const child = spawn(process.execPath, ['--import', 'tsx', PROCESS, JSON.stringify(this.options(paces))], {
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
       detached: true,
     })
     child.once('exit', () => {
       if (!this.expected.has(child)) this.failed = true
     })
-    this.children[at] = { child, volunteers }
+    this.children[at] = { child, paces }
   }
 
   /** Kills the n-th of them, counted round, and starts another in its place. */
   replace(n: number): void {
     const at = n % this.children.length
-    const { child, volunteers } = this.children[at]
+    const { child, paces } = this.children[at]
     this.expected.add(child)
     child.kill('SIGKILL')
-    this.start(volunteers, at)
+    this.start(paces, at)
   }
 
   stop(): void {

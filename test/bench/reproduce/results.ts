@@ -136,7 +136,7 @@ function conditionsLine({ row, command, seeds, outcomes: all }: Result): string 
     `\`${command}\``,
     seeds.join(', '),
     each(({ volunteers }) => String(volunteers)),
-    each(({ pace }) => (pace === null ? 'as fast as it goes' : String(pace))),
+    each(({ pace }) => (pace === null ? 'as fast as it goes' : [pace].flat().join(' and '))),
     span(({ seconds }) => seconds, whole),
     span(({ updates }) => updates, whole),
     span(({ meanStaleness }) => meanStaleness, digits),

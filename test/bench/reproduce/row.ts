@@ -19,8 +19,8 @@ export interface Settings {
 export interface Crowd {
   readonly volunteers: number
   readonly measured?: {
-    /** Examples a second of each. */
-    readonly pace?: number
+    /** Examples a second: of each, or one after the other. */
+    readonly pace?: number | readonly number[]
     /** Volunteers in one process; one when absent. */
     readonly together?: number
     /** After so many accepted updates one volunteer is killed (SIGKILL) and another started in its place. */
@@ -52,7 +52,7 @@ export interface Outcome extends Omit<Reading, 'pictures'> {
   readonly seed: number
   readonly spec: RunSpec
   readonly volunteers: number
-  readonly pace: number | null
+  readonly pace: number | readonly number[] | null
   /** Volunteers killed and replaced. */
   readonly replaced: number
   readonly date: string

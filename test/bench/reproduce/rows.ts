@@ -2,8 +2,9 @@
 import type { Row } from './row.ts'
 import { asynchrony } from './rows/asynchrony.ts'
 import { autoencoder } from './rows/autoencoder.ts'
+import { boundedDelay } from './rows/bounded-delay.ts'
 import { cnn, cnnFashion } from './rows/cnn.ts'
-import { dbn } from './rows/dbn.ts'
+import { dbn, dbnLong } from './rows/dbn.ts'
 import { generated } from './rows/generated.ts'
 import { lbfgs } from './rows/lbfgs.ts'
 import { lenet, lenetClassic } from './rows/lenet.ts'
@@ -13,6 +14,7 @@ import { scaling } from './rows/scaling.ts'
 /** In the order of the table. */
 export const ROWS: readonly Row[] = [
   dbn,
+  dbnLong,
   rbm,
   generated,
   lenet,
@@ -23,4 +25,5 @@ export const ROWS: readonly Row[] = [
   lbfgs,
   scaling,
   asynchrony,
+  boundedDelay,
 ]

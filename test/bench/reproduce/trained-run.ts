@@ -121,3 +121,10 @@ export function trainingCurve(
 
 /** Index of the stage that trains the whole network. */
 export const lastStage = ({ stages }: TrainedRun): number => stages.length - 1
+
+/** Share of the volunteers' time, from the first update to the last, that they spent computing. */
+export function computingShare(updates: readonly Update[]): number {
+  const crowd = new Set(updates.map(({ volunteer }) => volunteer)).size
+  const ms = updates[updates.length - 1].at - updates[0].at
+  return updates.reduce((sum, { computeMs }) => sum + computeMs, 0) / (crowd * ms)
+}

@@ -21,7 +21,7 @@ import {
   valuesOf,
 } from '../row.ts'
 import { heldOut, quickened, specOf } from '../spec-file.ts'
-import { lastStage, testError, trainingCurve, type Update } from '../trained-run.ts'
+import { computingShare, lastStage, testError, trainingCurve, type Update } from '../trained-run.ts'
 
 interface Changes {
   readonly updateRule: Readonly<Record<string, unknown>>
@@ -114,7 +114,7 @@ export const asynchrony: Row = {
       error: testError(run),
       staleness: run.meanStaleness,
       behind: meanOf(behind(run.updates)),
-      computing: computing(run.updates),
+      computing: computingShare(run.updates),
     },
     curves: { training: trainingCurve(run, lastStage(run), 'error', 2) },
   }),
@@ -239,10 +239,4 @@ function behind(updates: readonly Update[]): number[] {
     last.set(volunteer, i)
     return before === undefined ? [] : [i - before - 1]
   })
-}
-
-function computing(updates: readonly Update[]): number {
-  const crowd = new Set(updates.map(({ volunteer }) => volunteer)).size
-  const ms = updates[updates.length - 1].at - updates[0].at
-  return updates.reduce((sum, { computeMs }) => sum + computeMs, 0) / (crowd * ms)
 }
