@@ -14,6 +14,7 @@ import type { RunSpec } from '../../../shared/run-spec.ts'
 import type { CrowdProcessOptions } from './crowd-process.ts'
 import { Interrupted } from './interrupted.ts'
 import type { Crowd } from './row.ts'
+import { TabCrowd } from './tab-crowd.ts'
 
 const PROCESS = fileURLToPath(new URL('./crowd-process.ts', import.meta.url))
 const LOOK_MS = 20
@@ -25,6 +26,8 @@ export interface CrowdReport {
   /** Since this process was started. */
   readonly bytesDown: number
   readonly replaced: number
+  /** What tabs computed on: `wasm`. */
+  readonly backends: readonly string[]
 }
 
 /** Trains to the end. Throws Interrupted when `signal` says so. */
@@ -35,7 +38,7 @@ export async function trainWithCrowd(
   signal: AbortSignal,
   say: (words: string) => void,
 ): Promise<CrowdReport> {
-  const { pace = null, together = 1, replaceAfter = [] } = measured
+  const { pace = null, tabs = false, together = 1, replaceAfter = [] } = measured
   const server = await startServer({
     onBroken: (error) => {
       throw error
@@ -44,16 +47,23 @@ export async function trainWithCrowd(
     dataFolder: folder,
   })
   const crowd: Processes = new Processes((paces) => ({ url: server.url, run: run.id, paces }))
+  const browser = new TabCrowd()
+  const going = async () => {
+    if (signal.aborted) throw new Interrupted()
+    if (crowd.failed || browser.failed) throw new Error('a volunteer ended by itself; it says why above')
+    await sleep(LOOK_MS)
+  }
   let run: Run
   try {
     run = await paused(server, spec)
     if (run.state === 'paused') {
       const paces = Array.from({ length: volunteers }, (_, i) => (Array.isArray(pace) ? pace[i] : pace))
-      for (let at = 0; at < volunteers; at += together) crowd.start(paces.slice(at, at + together))
+      if (tabs) await browser.start(server.url, run.id, volunteers)
+      else for (let at = 0; at < volunteers; at += together) crowd.start(paces.slice(at, at + together))
       const late = Date.now() + GATHER_WITHIN_MS
       while (run.roster.crowd < volunteers) {
         if (Date.now() > late) throw new Error(`only ${run.roster.crowd} of ${volunteers} volunteers came`)
-        await look(crowd, signal)
+        await going()
       }
       await move(server, run, 'running')
     }
@@ -63,7 +73,7 @@ export async function trainWithCrowd(
     let replaced = replaceAfter.length - due.length
     let spoken = Date.now()
     while (!run.settled) {
-      await look(crowd, signal)
+      await going()
       if (due.length > 0 && updates() >= due[0]) {
         due.shift()
         crowd.replace(replaced++)
@@ -76,17 +86,14 @@ export async function trainWithCrowd(
       )
     }
     if (run.state === 'failed') throw new Error(`the run failed: ${run.history.reason}`)
-    return { bytesDown: run.bytesDown, replaced }
+    const own = run.detail(Date.now()).volunteers.filter(({ trusted }) => !trusted)
+    const backends = tabs ? [...new Set(own.map(({ backend }) => backend))] : []
+    return { bytesDown: run.bytesDown, replaced, backends }
   } finally {
     crowd.stop()
+    await browser.stop()
     await server.close()
   }
-}
-
-async function look(crowd: Processes, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) throw new Interrupted()
-  if (crowd.failed) throw new Error('a volunteer ended by itself; it says why above')
-  await sleep(LOOK_MS)
 }
 
 /** The run of this spec that the folder holds, or a new one, at rest until its crowd is there; a finished one as it is. */

@@ -12,12 +12,13 @@ import { judge, missed } from './judge.ts'
 import { placesOf } from './places.ts'
 import { asJson, digits, writeResult, writtenDown } from './results.ts'
 import type { Outcome, Row, Settings } from './row.ts'
-import { ROWS } from './rows.ts'
+import { inTabs, ROWS } from './rows.ts'
 import { type Doing, outcomeOf } from './trials.ts'
 
 interface Options {
   seeds: number
   volunteers?: number
+  tabs?: number
   data?: string
   fresh?: boolean
   add?: boolean
@@ -30,6 +31,7 @@ cli
   .command('<row>', `Reproduce a row: ${ROWS.map(({ name }) => name).join(', ')}`)
   .option('--seeds <n>', 'Seeds 1 to n', { default: 3 })
   .option('--volunteers <n>', 'Local volunteers, where the row does not measure crowds')
+  .option('--tabs <n>', 'So many browser tabs in their place')
   .option('--data <folder>', 'Where the runs live; what is there already is not run again')
   .option('--fresh', 'Forget what was run before')
   .option('--add', 'Of these seeds, run those that are not yet written down with the same settings')
@@ -62,12 +64,15 @@ try {
 }
 
 async function reproduce(name: string, options: Options): Promise<number> {
-  const row = ROWS.find((other) => other.name === name)
-  if (row === undefined) {
+  const found = ROWS.find((other) => other.name === name)
+  if (found === undefined) {
     throw new Error(`there is no row ${name}: expected one of ${ROWS.map((other) => other.name).join(', ')}`)
   }
-  const { volunteers = null, seeds, quick = false, fresh = false } = options
-  for (const [option, value] of Object.entries({ seeds, volunteers: volunteers ?? 1 })) {
+  const { tabs, volunteers = tabs ?? null, seeds, quick = false, fresh = false, add = false } = options
+  if (tabs !== undefined && options.volunteers !== undefined)
+    throw new Error('expected --tabs or --volunteers, got both')
+  const row = tabs === undefined ? found : inTabs(found)
+  for (const [option, value] of Object.entries({ seeds, volunteers: volunteers ?? 1, tabs: tabs ?? 1 })) {
     if (!Number.isInteger(value) || value < 1)
       throw new Error(`--${option}: expected a whole number from 1 on, got ${value}`)
   }
@@ -78,10 +83,17 @@ async function reproduce(name: string, options: Options): Promise<number> {
     signal: interrupt.signal,
     say: (words) => console.error(`${row.name} ${words}`),
   }
-  return options.choose ? choose(row, settings, doing) : measure(row, settings, options.add ?? false, doing)
+  if (options.choose) return choose(row, settings, doing)
+  const crowd = volunteers === null ? '' : ` --${tabs === undefined ? 'volunteers' : 'tabs'} ${volunteers}`
+  return measure(row, settings, { add, command: `reproduce -- ${name} --seeds ${seeds}${crowd}` }, doing)
 }
 
-async function measure(row: Row, settings: Settings, add: boolean, doing: Doing): Promise<number> {
+async function measure(
+  row: Row,
+  settings: Settings,
+  { add, command }: { add: boolean; command: string },
+  doing: Doing,
+): Promise<number> {
   const outcomes = new Map<string, Outcome>()
   const trials = row.trials(settings)
   const before = new Map(add ? trials.map((trial) => [trial.name, writtenDown(row, trial, doing.places)]) : [])
@@ -92,8 +104,6 @@ async function measure(row: Row, settings: Settings, add: boolean, doing: Doing)
     if (known !== null) doing.say(`${trial.name}: written down before, at commit ${known.commit}`)
     outcomes.set(trial.name, known ?? (await outcomeOf(row, trial, trials, doing)))
   }
-  const chosen = settings.volunteers === null ? '' : ` --volunteers ${settings.volunteers}`
-  const command = `reproduce -- ${row.name} --seeds ${settings.seeds.length}${chosen}`
   const { claims, remarks } = writeResult(row, outcomes, command, doing.places)
   const lines = claims.map((claim) => {
     const { mean, min, max, reached, aimed } = judge(claim)

@@ -9,7 +9,7 @@ import { svg } from './chart.ts'
 import { judge } from './judge.ts'
 import type { Places } from './places.ts'
 import type { Claim, Outcome, Outcomes, Row, Trial } from './row.ts'
-import { ROWS } from './rows.ts'
+import { placeOf } from './rows.ts'
 
 /** A result as it is kept. */
 export interface Result {
@@ -75,8 +75,7 @@ function writePage({ page, results, plotsFromPage }: Places): void {
   if (begin < 0 || end < begin) throw new Error(`${page} has no section between ${BEGIN} and ${END}`)
   const files = readdirSync(results).filter((file) => file.endsWith('.json'))
   const read = files.map((file) => JSON.parse(readFileSync(join(results, file), 'utf8')) as Result)
-  const place = ({ row }: Result) => ROWS.findIndex(({ name }) => name === row)
-  read.sort((a, b) => place(a) - place(b))
+  read.sort((a, b) => placeOf(a.row) - placeOf(b.row))
   write(page, `${before.slice(0, begin)}${BEGIN}\n\n${section(read, plotsFromPage)}\n${before.slice(end)}`)
 }
 

@@ -21,6 +21,8 @@ export interface Crowd {
   readonly measured?: {
     /** Examples a second: of each, or one after the other. */
     readonly pace?: number | readonly number[]
+    /** Browser tabs, as fast as they go, in place of processes. */
+    readonly tabs?: boolean
     /** Volunteers in one process; one when absent. */
     readonly together?: number
     /** After so many accepted updates one volunteer is killed (SIGKILL) and another started in its place. */

@@ -83,21 +83,21 @@ async function carryOut(
   { signal, say }: Doing,
 ): Promise<Kept> {
   // Where time is the figure, a break in the middle would count as time.
-  if (crowd.measured !== undefined) forget(folder)
+  if (crowd.measured !== undefined && !crowd.measured.tabs) forget(folder)
   const resumed = existsSync(join(folder, 'journal.sqlite'))
   say(`${name}: ${resumed ? 'goes on' : 'begins'}, in ${folder}`)
   mkdirSync(folder, { recursive: true })
   const now = commit()
   const begun = readJson<Begun>(join(folder, 'trial.json'))?.commit ?? now
   writeFileSync(join(folder, 'trial.json'), `${JSON.stringify({ ...identity, commit: begun } satisfies Begun)}\n`)
-  const where = { commit: begun === now ? now : `${begun} to ${now}`, machine: machine() }
-  const { bytesDown, replaced } =
+  const { bytesDown, replaced, backends } =
     crowd.measured === undefined
-      ? { ...(await trainByCommand(folder, spec, crowd.volunteers, signal)), replaced: 0 }
+      ? { ...(await trainByCommand(folder, spec, crowd.volunteers, signal)), replaced: 0, backends: [] }
       : await trainWithCrowd(folder, spec, crowd, signal, (words) => say(`${name}: ${words}`))
   const kept: Kept = {
     ...identity,
-    ...where,
+    commit: begun === now ? now : `${begun} to ${now}`,
+    machine: [machine(), ...backends.map((backend) => `tabs on ${backend}`)].join(', '),
     date: new Date().toISOString(),
     replaced,
     bytesDown: resumed ? null : bytesDown,
