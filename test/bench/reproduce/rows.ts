@@ -4,18 +4,19 @@ import { asynchrony } from './rows/asynchrony.ts'
 import { autoencoder } from './rows/autoencoder.ts'
 import { boundedDelay } from './rows/bounded-delay.ts'
 import { cnn, cnnFashion } from './rows/cnn.ts'
-import { dbn, dbnLong } from './rows/dbn.ts'
+import { dbn, dbnDropout, dbnLong } from './rows/dbn.ts'
 import { dropout } from './rows/dropout.ts'
 import { generated } from './rows/generated.ts'
 import { lbfgs } from './rows/lbfgs.ts'
 import { lenet, lenetClassic } from './rows/lenet.ts'
 import { rbm } from './rows/rbm.ts'
-import { scaling } from './rows/scaling.ts'
+import { mlpc, scaling } from './rows/scaling.ts'
 
 /** In the order of the table. */
 export const ROWS: readonly Row[] = [
   dbn,
   dbnLong,
+  dbnDropout,
   dropout,
   rbm,
   generated,
@@ -26,6 +27,7 @@ export const ROWS: readonly Row[] = [
   autoencoder,
   lbfgs,
   scaling,
+  mlpc,
   asynchrony,
   boundedDelay,
 ]
