@@ -108,8 +108,10 @@ test("class samples are drawn, shown, and judged by another trial of the row, wh
 
 test('what cannot be reproduced is said in a line', async () => {
   const cases: [Program, RegExp][] = [
-    [reproduce('lenett'), /there is no row lenett: expected one of dbn, rbm/],
+    [reproduce('lenett'), /there is no row lenett: expected one of dbn, dbn-long/],
     [reproduce('lenet', '--seeds', 'some'), /--seeds: expected a whole number from 1 on, got some/],
+    [reproduce('lenet', '--tabs', '2', '--volunteers', '2'), /expected --tabs or --volunteers, got both/],
+    [reproduce('scaling', '--tabs', '2'), /row scaling measures crowds of its own: leave --tabs out/],
   ]
   for (const [program, says] of cases) {
     expect([await program.exit, program.errors()]).toEqual([2, expect.stringMatching(says)])
