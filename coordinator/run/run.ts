@@ -64,7 +64,6 @@ export class Run {
   /** Of the stage that is under way. */
   private trust = new Trust()
   private examiner: Examiner
-  private updateBytes: number
   updatesRefused = 0
   /** When something was last accepted. */
   private settledAt = 0
@@ -83,7 +82,6 @@ export class Run {
     this.history = new History(spec, dataset, checkpoint)
     this.granting = new Granting(id, boot, this.history, this.leases, this.roster)
     this.examiner = new Examiner(this.history, dataset)
-    this.updateBytes = payloadSize(codecs[this.plan.codec.up], this.model.layout.size)
   }
 
   /** After the journal is folded in: what is not durable follows it. */
@@ -110,6 +108,11 @@ export class Run {
 
   private get plan() {
     return this.history.stage.plan
+  }
+
+  /** Of an encoded vector as updates bring it. */
+  private get vectorBytes(): number {
+    return payloadSize(codecs[this.plan.codec.up], this.model.layout.size)
   }
 
   /** Every planned example of this stage is counted; what is left is its last evaluation. */
@@ -310,7 +313,6 @@ export class Run {
     if (this.examiner.belongsTo(this.history.stage)) return
     this.examiner = new Examiner(this.history, this.dataset)
     this.trust = new Trust()
-    this.updateBytes = payloadSize(codecs[this.plan.codec.up], this.model.layout.size)
   }
 
   /** The journal could not take the submission's entry: the lease is as it was, with time to try again. */
@@ -380,7 +382,7 @@ export class Run {
     if ('ok' in lease) return lease
     if (lease.stage !== this.history.stage.index) return this.lost(lease, 'stale', STAGE_OVER)
     const vectors = lease.compensated ? 2 : 1
-    const bytes = lease.kind === 'gradient' ? vectors * this.updateBytes : this.examiner.outcomeBytes(lease)
+    const bytes = lease.kind === 'gradient' ? vectors * this.vectorBytes : this.examiner.outcomeBytes(lease)
     const refusal = impossible(lease, update, bytes, this.history.strategy.probes === true)
     if (refusal?.code === 'non-finite') this.lost(lease)
     if (refusal !== null) return refusal

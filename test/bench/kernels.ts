@@ -108,8 +108,11 @@ const decoder = createKernels()
 let sink = 0
 
 /** A rule's kernel as the coordinator calls it: `offset`, in bytes, and `count` floats of a block, with its gradient. */
-const inBlocks = (step: (on: Part, offset: number, count: number) => void) => (on: Part) => {
-  for (let from = 0; from < on.count; from += BLOCK_FLOATS) step(on, 4 * from, Math.min(BLOCK_FLOATS, on.count - from))
+const inBlocks = (step: (on: Part, offset: number, count: number) => void) => (on: Part) =>
+  eachBlock(on.count, (from, count) => step(on, 4 * from, count))
+
+function eachBlock(floats: number, step: (from: number, count: number) => void): void {
+  for (let from = 0; from < floats; from += BLOCK_FLOATS) step(from, Math.min(BLOCK_FLOATS, floats - from))
 }
 
 const contests: Contest[] = [
@@ -233,10 +236,9 @@ const contests: Contest[] = [
     traffic: 8,
     kernel: inBlocks(({ kernels, w, g }, offset, count) => kernels.sgd(w + offset, g, count, { weight, rate })),
     plain: ({ w, g }) => {
-      for (let from = 0; from < w.length; from += BLOCK_FLOATS) {
-        const count = Math.min(BLOCK_FLOATS, w.length - from)
+      eachBlock(w.length, (from, count) => {
         for (let k = 0; k < count; k++) w[from + k] -= rate * weight * g[k]
-      }
+      })
     },
   },
   {
@@ -246,14 +248,13 @@ const contests: Contest[] = [
       kernels.momentum(w + offset, g, m + offset, count, { weight, rate, momentum: 0.9 }),
     ),
     plain: ({ w, g, m }) => {
-      for (let from = 0; from < w.length; from += BLOCK_FLOATS) {
-        const count = Math.min(BLOCK_FLOATS, w.length - from)
+      eachBlock(w.length, (from, count) => {
         for (let k = 0, i = from; k < count; k++, i++) {
           const velocity = 0.9 * m[i] + weight * g[k]
           m[i] = velocity
           w[i] -= rate * velocity
         }
-      }
+      })
     },
   },
   {
@@ -263,15 +264,14 @@ const contests: Contest[] = [
       kernels.adagrad(w + offset, g, v + offset, count, { weight, rate, epsilon }),
     ),
     plain: ({ w, g, v }) => {
-      for (let from = 0; from < w.length; from += BLOCK_FLOATS) {
-        const count = Math.min(BLOCK_FLOATS, w.length - from)
+      eachBlock(w.length, (from, count) => {
         for (let k = 0, i = from; k < count; k++, i++) {
           const gradient = weight * g[k]
           const squares = v[i] + gradient * gradient
           v[i] = squares
           w[i] -= (rate * gradient) / (Math.sqrt(squares) + epsilon)
         }
-      }
+      })
     },
   },
   {
@@ -281,9 +281,7 @@ const contests: Contest[] = [
       kernels.adam(w + offset, g, m + offset, v + offset, count, { weight, ...adamScalars, ...corrections }),
     ),
     plain: ({ w, g, m, v }) => {
-      for (let from = 0; from < w.length; from += BLOCK_FLOATS) {
-        adamInJavaScript(w, g, m, v, from, Math.min(BLOCK_FLOATS, w.length - from))
-      }
+      eachBlock(w.length, (from, count) => adamInJavaScript(w, g, m, v, from, count))
     },
   },
   {
@@ -291,15 +289,14 @@ const contests: Contest[] = [
     traffic: 24 + 1 + 4 / INT8_BLOCK,
     kernel: ({ update, parameters }) => parameters.apply('int8', [{ payload: update, weight }], { rate, epoch: 0 }),
     plain: ({ w, g, m, v, q, scales }) => {
-      for (let from = 0; from < w.length; from += BLOCK_FLOATS) {
-        const count = Math.min(BLOCK_FLOATS, w.length - from)
+      eachBlock(w.length, (from, count) => {
         for (let at = 0; at < count; at += INT8_BLOCK) {
           const scale = scales[(from + at) / INT8_BLOCK]
           const end = Math.min(count, at + INT8_BLOCK)
           for (let k = at; k < end; k++) g[k] = q[from + k] * scale
         }
         adamInJavaScript(w, g, m, v, from, count)
-      }
+      })
     },
   },
 ]

@@ -11,6 +11,7 @@ import type { Stretch } from '../../coordinator/strategies/epochs.ts'
 import type { RunDetail } from '../../shared/api.ts'
 import { classifies, type ModelBlob } from '../../shared/models.ts'
 import type { Lease, Refusal, Start, UpdateRequest, Verdict } from '../../shared/protocol.ts'
+import type { Tensors } from '../../shared/stack.ts'
 import { Bounds } from './bounds.ts'
 import type { Disk } from './disk.ts'
 import { checkEnding, freshFold, type Truth } from './endings.ts'
@@ -294,12 +295,14 @@ export class Checker {
         withoutOutcomes: this.withoutOutcomes.has(run.id),
       }
       checkEnding(run, this.shadow(run.id), truth, disk)
-      for (const name of EXPORTS) {
-        const part = runs.exported(run, name)
-        const whole = part === null || part.parameters.length === part.layout.size
-        must('export', whole, `${run.id}: its ${name} has ${part?.parameters.length} parameters`)
-      }
+      for (const name of EXPORTS) this.wholeOf(run, name, runs.exported(run, name))
+      this.wholeOf(run, 'machines', runs.machines(run))
     }
+  }
+
+  private wholeOf({ id }: Run, name: string, part: Tensors | null): void {
+    const whole = part === null || part.parameters.length === part.layout.size
+    must('export', whole, `${id}: its ${name} has ${part?.parameters.length} parameters`)
   }
 
   // ---- a refused update changes nothing -------------------------------------------------------------------------
