@@ -57,7 +57,7 @@ const dropped = (seed: number, volunteers: number, dropout = { input: 0.1, hidde
     model: { dropout },
     updateRule: { name: 'adam', rate: 0.001 },
     schedule: { hold: 0 },
-    stop: { epochs: 60 },
+    stop: { epochs: 40 },
   })
 
 export const dbnDropout = classifierRow({
