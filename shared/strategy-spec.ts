@@ -20,6 +20,18 @@ export const updateRule = z.discriminatedUnion('name', [
     early: z.strictObject({ momentum: share.default(0.5), epochs: z.number().min(0).default(5) }).optional(),
     weightCost,
   }),
+  /**
+   * Nesterov's momentum for updates that come one by one (Liu et al. 2024, "Asynchronous local-SGD training for language
+   * modeling", §5): each moves at once by its share, and each `delay`-th by the momentum, which the mean of `delay`
+   * updates renews. `delay`: about as many as there are volunteers; with 1 it is Nesterov's own.
+   */
+  z.strictObject({
+    name: z.literal('delayed-nesterov'),
+    rate: positive.default(0.02),
+    momentum: share.default(0.9),
+    delay: z.int().min(1).max(4096).default(8),
+    weightCost,
+  }),
   /** γ of DistBelief §4.1; `initial` starts every sum of squares, so the first step does not move γ in every coordinate. */
   z.strictObject({
     name: z.literal('adagrad'),

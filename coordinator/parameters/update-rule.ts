@@ -43,6 +43,24 @@ export function updateRule(spec: UpdateRuleSpec): UpdateRule {
           flush(kernels, [at('momentum')], count, step)
         },
       }
+    case 'delayed-nesterov': {
+      const { momentum, delay } = spec
+      return {
+        state: ['momentum', 'pushed'],
+        initialState: 0,
+        step(kernels, count, at, { weight, rate, step }) {
+          const [parameters, gradient, mean, pushed] = ['parameters', 'gradient', 'momentum', 'pushed'].map(at)
+          kernels.accumulate(pushed, gradient, count, weight / delay)
+          kernels.sgd(parameters, gradient, count, { weight: weight / delay, rate })
+          if (step % delay !== 0) return
+          kernels.scale(mean, count, momentum)
+          kernels.accumulate(mean, pushed, count, 1)
+          kernels.fill(pushed, count, 0)
+          kernels.accumulate(parameters, mean, count, -rate * momentum)
+          flush(kernels, [mean], count, step / delay)
+        },
+      }
+    }
     case 'adagrad':
       return {
         state: ['squares'],

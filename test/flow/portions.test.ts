@@ -4,6 +4,7 @@ import { MemoryBlobs } from '../../client/volunteer/blobs.ts'
 import { openEngine } from '../../client/volunteer/compute/engines.ts'
 import { Volunteer } from '../../client/volunteer/volunteer.ts'
 import { removeFolders, SMALL, startCoordinator, until } from '../support/coordinator.ts'
+import { startProgram } from '../support/processes.ts'
 
 afterAll(removeFolders)
 
@@ -36,6 +37,53 @@ async function lossesOf(portionSize: number, volunteers: number): Promise<number
     await coordinator.close()
   }
 }
+
+test('[Y2] a volunteer that is killed in the middle of a portion changes no bit', async () => {
+  const spec = {
+    ...SMALL,
+    model: { template: 'mlp', hidden: [30], activation: 'tanh' },
+    strategy: { name: 'sandblaster', portionSize: 100, batchSize: BATCH, tolerance: 0, backups: false },
+    updateRule: undefined,
+    codec: undefined,
+    stop: { epochs: 5 },
+  }
+  const weightsOf = async (kill: boolean) => {
+    let skipMs = 0
+    const coordinator = await startCoordinator({ ownVolunteer: true, now: () => Date.now() + skipMs })
+    const { run } = await coordinator.createRun(spec)
+    const inside = coordinator.runs.get(run)!
+    const computing = () =>
+      inside.inspect().leases.find(({ kind, state }) => kind === 'gradient' && state === 'started')
+    let volunteer: Volunteer | null = null
+    try {
+      let lost: string | null = null
+      if (kill) {
+        const slow = startProgram('client/volunteer/headless.ts', [coordinator.url, '--run', run, '--pace', '100'])
+        await until(
+          'it computes a portion of the third pass',
+          () => inside.history.epochs.current >= 2 && computing() !== undefined,
+        )
+        lost = computing()!.id
+        await slow.end('SIGKILL')
+        skipMs = 3_600_000
+      }
+      const address = coordinator.url
+      volunteer = new Volunteer({ address, run, cache: new MemoryBlobs(), openEngine: () => openEngine('wasm') })
+      const ended = volunteer.run()
+      await until('the run is over', () => inside.settled, 60_000)
+      volunteer.stop()
+      await ended
+      return { weights: inside.parameters.snapshot(), losses: inside.history.strategy.history, lost }
+    } finally {
+      volunteer?.stop()
+      await coordinator.close()
+    }
+  }
+  const [calm, killed] = [await weightsOf(false), await weightsOf(true)]
+  expect(killed.lost).not.toBeNull()
+  expect(killed.weights).toEqual(calm.weights)
+  expect(killed.losses).toEqual(calm.losses)
+}, 120_000)
 
 describe('portions of L-BFGS [Y2]', () => {
   test('of any size and by any crowd are the same run', async () => {

@@ -83,8 +83,8 @@ function drawPasses(draws: Draws, kind: 'gradient-descent' | 'sandblaster') {
 }
 
 function drawTraining(draws: Draws, strategy: object, codecs: readonly string[]) {
-  const name = draws.pick(['sgd', 'momentum', 'adagrad', 'adam'] as const)
-  const cost = name === 'sgd' || name === 'momentum'
+  const name = draws.pick(['sgd', 'momentum', 'delayed-nesterov', 'adagrad', 'adam'] as const)
+  const cost = name !== 'adagrad' && name !== 'adam'
   const early = { momentum: 0.5, epochs: draws.pick([0.5, 1]) }
   return {
     strategy,
@@ -92,6 +92,7 @@ function drawTraining(draws: Draws, strategy: object, codecs: readonly string[])
       ...{ name, rate: draws.magnitude(0.001, 0.05) },
       ...(cost && draws.chance(0.4) ? { weightCost: draws.magnitude(0.0001, 0.1) } : {}),
       ...(name === 'momentum' && draws.chance(0.5) ? { early } : {}),
+      ...(name === 'delayed-nesterov' ? { delay: draws.whole(1, 5) } : {}),
     },
     schedule: {
       shape: draws.pick(['constant', 'linear', 'cosine']),

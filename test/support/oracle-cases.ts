@@ -56,6 +56,7 @@ const RARE = ['relu6', 'selu', 'hardSigmoid', 'softplus', 'softsign', 'swish']
 export const cases: readonly Case[] = [
   { name: 'softmax', model: mlp([], '', [6, 6, 1]) },
   { name: 'mlp', model: mlp([33, 17], 'relu', [6, 6, 1]) },
+  { name: 'mlp 3-4-2', model: mlp([4], 'sigmoid', [3], 2) },
   { name: 'lenet', model: lenet('relu', [14, 13, 2]) },
   ...['relu', 'elu', 'tanh', 'sigmoid', ...RARE].map((name) => ({
     rare: RARE.includes(name),

@@ -91,6 +91,56 @@ for (const backend of ['wasm', 'cpu'] as const) {
       trainer.dispose()
     })
 
+    it("has central differences' gradient in float32, tensor by tensor", async () => {
+      const net = mlp([4], 'sigmoid', [3], 2)
+      const trainer = await engine.load(net)
+      const at = initialParameters(net.layout, 3)
+      const batch = drawMinibatch(net, 6, 4)
+      const lossAt = async (i: number, by: number): Promise<number> => {
+        const moved = at.slice()
+        moved[i] += by
+        trainer.begin(moved)
+        trainer.evaluate(batch)
+        return (await trainer.finish()).lossSum / batch.count
+      }
+      const h = 1e-2
+      const differences: number[] = []
+      for (let i = 0; i < at.length; i++) differences.push(((await lossAt(i, h)) - (await lossAt(i, -h))) / (2 * h))
+      trainer.begin(at)
+      stepWith(trainer, batch)
+      const gradient = (await trainer.finish()).gradient!
+      for (const { offset, size } of net.layout.slots) {
+        const expected = differences.slice(offset, offset + size)
+        expect(deviation(gradient.subarray(offset, offset + size), expected)).toBeLessThan(2e-2)
+      }
+      trainer.dispose()
+    })
+
+    it('does not care for what is added to every logit', async () => {
+      const net = mlp([], '', [3], 4)
+      const trainer = await engine.load(net)
+      const batch = drawMinibatch(net, 6, 4)
+      const withBias = async (more: number) => {
+        const at = new Float32Array(net.layout.size)
+        // Eighths, so that float32 adds them exactly; no class is as likely as another.
+        at.set(
+          [0.125, -0.5, 0.75, 0.25].map((bias) => bias + more),
+          net.layout.slots[1].offset,
+        )
+        trainer.begin(at)
+        stepWith(trainer, batch)
+        return trainer.finish()
+      }
+      const plain = await withBias(0)
+      for (const more of [50, -50, 10_000]) {
+        const { gradient, lossSum, correct } = await withBias(more)
+        expect(deviation(gradient!, plain.gradient!)).toBeLessThan(1e-6)
+        expect(Math.abs(lossSum / plain.lossSum - 1)).toBeLessThan(1e-6)
+        expect(correct).toBe(plain.correct)
+      }
+      trainer.dispose()
+    })
+
     it('compensated, sums the same whatever the minibatches are shared out in', async () => {
       const trainer = await engine.load(model)
       const batches = Array.from({ length: 12 }, (_, i) => drawMinibatch(model, 7, 50 + i))

@@ -402,3 +402,15 @@ describe('the small passes', () => {
     clone.dispose()
   })
 })
+
+describe('pools', () => {
+  it.each(['valid', 'same'] as const)('of a constant are that constant, with windows that overlap (%s)', (padding) => {
+    for (const strides of [1, 2, 3]) {
+      for (const pool of [tf.maxPool, tf.avgPool]) {
+        const pooled = compute(() => pool(tf.fill([2, 7, 9, 3], -0.75) as tf.Tensor4D, [3, 2], strides, padding))
+        expect(pooled.length).toBeGreaterThan(0)
+        for (const value of pooled) expect(value).toBeCloseTo(-0.75, 6)
+      }
+    }
+  })
+})

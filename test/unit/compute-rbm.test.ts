@@ -79,6 +79,40 @@ for (const backend of ['wasm', 'cpu'] as const) {
       trainer.dispose()
     })
 
+    it('samples hidden units with p(h | v) and visible ones with p(v | h), within three standard errors', async () => {
+      const units = 4
+      const chains = 20_000
+      const sigmoid = (x: number) => 1 / (1 + Math.exp(-x))
+      const model = (visible: Contrastive['visible']) =>
+        modelOf([dense('rbm', units, 'sigmoid')], [units], { objective: objectiveOf({ visible }) })
+      // Unit i sees unit i alone: the mean of v₁ᵢ tells how often hᵢ was on.
+      const [w, b, a] = [[1.5, -2, 0.7, 3], normals(units, 8, 1), normals(units, 9, 1)]
+      const parameters = new Float32Array(units * units + 2 * units)
+      w.forEach((weight, i) => {
+        parameters[i * units + i] = weight
+      })
+      parameters.set(b, units * units)
+      parameters.set(a, units * units + units)
+      const v0 = [1, 0, 1, 1]
+      const keys = drawMinibatch({ inputShape: [1], classes: 1 }, chains, 90).keys
+      const inputs = Float32Array.from({ length: chains * units }, (_, i) => v0[i % units])
+      for (const visible of ['probabilities', 'samples'] as const) {
+        const trainer = await engine.load(model(visible))
+        trainer.begin(parameters)
+        trainer.step({ inputs, labels: new Uint8Array(chains), keys, count: chains }, { localRate: 0, weight: 1 })
+        const { gradient } = await trainer.finish()
+        for (let i = 0; i < units; i++) {
+          const mean = gradient![units * units + units + i] + v0[i]
+          const on = sigmoid(b[i] + v0[i] * w[i])
+          const [off, driven] = [sigmoid(a[i]), sigmoid(a[i] + w[i])]
+          const expected = (1 - on) * off + on * driven
+          const variance = visible === 'samples' ? expected * (1 - expected) : on * (1 - on) * (driven - off) ** 2
+          expect(Math.abs(mean - expected)).toBeLessThan(3 * Math.sqrt(variance / chains) + 1e-5)
+        }
+        trainer.dispose()
+      }
+    })
+
     it('leaves no tensor behind', async () => {
       await tf.setBackend(backend)
       const before = tf.memory().numTensors

@@ -7,6 +7,7 @@ import { buildModel, buildRbm, type Model, type Shape } from '../../shared/model
 import { Random } from '../../shared/random.ts'
 import type { ModelSpec } from '../../shared/run-spec.ts'
 import { compare, type Difference, NearKink } from '../support/oracle-lease.ts'
+import { drawMinibatch } from '../support/oracle-models.ts'
 
 let engine: Engine
 beforeAll(async () => {
@@ -70,3 +71,21 @@ for (const [name, model] of Object.entries(models)) {
     expect(correct).toBe(0)
   })
 }
+
+it.each<[string, ModelSpec, number]>([
+  ['softmax', { template: 'softmax' }, 0.6],
+  ['mlp, glorot', { template: 'mlp', hidden: [100], activation: 'relu', initializer: 'glorot', dropout }, 0.6],
+  ['mlp, spark', { template: 'mlp', hidden: [100], activation: 'sigmoid', initializer: 'spark', dropout }, 0.1],
+])('%s knows at first about as much as nothing: a loss of ln 10', async (_, spec, within) => {
+  const model = network(spec, digits)
+  const trainer = await engine.load(model)
+  const batch = drawMinibatch({ inputShape: digits.inputShape, classes: 10 }, 256, 5)
+  const losses: number[] = []
+  for (const seed of [1, 2, 3]) {
+    trainer.begin(initialParameters(model.layout, seed))
+    trainer.evaluate(batch)
+    losses.push((await trainer.finish()).lossSum / 256)
+  }
+  for (const loss of losses) expect(Math.abs(loss - Math.LN10)).toBeLessThan(within)
+  trainer.dispose()
+})

@@ -2,6 +2,8 @@ import { gzipSync } from 'node:zlib'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { type ExampleLease, Examples, unpackShard } from '../../client/volunteer/examples.ts'
+import type { Split } from '../../coordinator/datasets/dataset.ts'
+import { sampled } from '../../coordinator/run/shards.ts'
 import { Random, Stream } from '../../shared/random.ts'
 import { encodeShard, type Shard } from '../../shared/shard.ts'
 
@@ -156,4 +158,19 @@ describe('a shard blob', () => {
     await expect(unpackShard(gzipSync(new Uint8Array(20)))).rejects.toThrow('not a shard')
     await expect(unpackShard(new Uint8Array([1, 2, 3]))).rejects.toThrow()
   })
+})
+
+test('[Y3] a Bernoulli sample has its fraction of the examples on average, however they are cut', () => {
+  const [examples, seed, fraction, passes] = [1000, 7, 0.3, 200]
+  const split = { examples, shardSize: 300 } as Split
+  let taken = 0
+  for (let pass = 0; pass < passes; pass++) {
+    const whole = sampled(split, seed, pass, fraction, { from: 0, to: examples })
+    const cuts = [0, 1, 299, 300, 450, 777, examples]
+    const parts = cuts.slice(1).map((to, i) => sampled(split, seed, pass, fraction, { from: cuts[i], to }))
+    expect(parts.reduce((sum, part) => sum + part, 0)).toBe(whole)
+    taken += whole
+  }
+  const expected = passes * examples * fraction
+  expect(Math.abs(taken - expected)).toBeLessThan(4 * Math.sqrt(expected * (1 - fraction)))
 })

@@ -233,6 +233,15 @@ describe('L-BFGS', () => {
     expect(descent.accepted.gradientNorm).toBeLessThan(1e-3)
   })
 
+  it.each([
+    ['logistic regression', logistic(1), 20],
+    ['a quadratic', quadratic(1), 5],
+  ] as const)('comes close in float64 with a tolerance below it, however it ends (%s)', (_, objective, size) => {
+    const { descent } = minimise(objective, new Float64Array(size), { tolerance: 1e-12 }, watchWolfe)
+    expect(['gradient', 'value', 'search-failed']).toContain(descent.stopped)
+    expect(descent.accepted.gradientNorm).toBeLessThan(1e-7)
+  })
+
   it('goes on with the same bits from JSON and vectors, wherever it stopped', () => {
     const whole = minimise(rosenbrock, [-1.2, 1], { memory: 3 })
     let { space, descent } = open([-1.2, 1], { memory: 3 })

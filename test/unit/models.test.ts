@@ -285,6 +285,55 @@ describe("LeNet-5's classic form", () => {
     }
   })
 
+  test('an image that is shifted by a pixel shifts the maps of C1 by one', async () => {
+    const whole = await loaded(model.topology)
+    setParameters(whole, model, parameters)
+    const c1 = layers.model({ inputs: whole.inputs, outputs: whole.getLayer('conv_1').output })
+    const digit = tf.randomUniform<tf.Rank.R4>([1, 16, 16, 1], 0, 1, 'float32', 6)
+    const mapsOf = (y: number, x: number) =>
+      c1.predict(
+        tf.pad(digit, [
+          [0, 0],
+          [y, 12 - y],
+          [x, 12 - x],
+          [0, 0],
+        ]),
+      ) as tf.Tensor4D
+    const interior = [1, 24, 24, 6]
+    const still = tf.slice(mapsOf(5, 5), [0, 1, 1, 0], interior).dataSync()
+    expect(Math.max(...still) - Math.min(...still)).toBeGreaterThan(0.1)
+    for (const [y, x] of [
+      [1, 0],
+      [0, 1],
+      [-1, 0],
+      [0, -1],
+    ]) {
+      const moved = tf.slice(mapsOf(5 + y, 5 + x), [0, 1 + y, 1 + x, 0], interior).dataSync()
+      expect(Math.max(...moved.map((value, i) => Math.abs(value - still[i])))).toBeLessThan(1e-6)
+    }
+  })
+
+  test('what is constant is subsampled to one value', async () => {
+    const whole = await loaded(model.topology)
+    setParameters(
+      whole,
+      model,
+      parameters.map((value, i) => (value === 0 && i < 200 ? 0.1 : value)),
+    )
+    const coefficient = slot('subsample_1/depthwise_kernel')
+    const bias = whole.getLayer('subsample_1').getWeights()[1].dataSync()
+    const inputs = layers.input({ shape: [28, 28, 6] })
+    const names = model.topology.config.layers.map(({ config }) => config.name)
+    const [from, to] = ['conv_1', 'subsample_1'].map((name) => names.indexOf(name))
+    const s2 = names
+      .slice(from + 1, to + 1)
+      .reduce<layers.SymbolicTensor>((x, name) => whole.getLayer(name).apply(x) as layers.SymbolicTensor, inputs)
+    const halved = layers.model({ inputs, outputs: s2 }).predict(tf.fill([1, 28, 28, 6], 0.3)) as tf.Tensor4D
+    halved.dataSync().forEach((value, i) => {
+      expect(value).toBeCloseTo(Math.tanh(coefficient[i % 6] * 0.3 + bias[i % 6]), 6)
+    })
+  })
+
   test('knows ten digits of 7 × 12 that are far from each other', () => {
     expect(DIGIT_BITMAPS).toHaveLength(10)
     DIGIT_BITMAPS.forEach((bitmap, i) => {

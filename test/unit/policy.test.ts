@@ -7,6 +7,7 @@ import { describe, expect, it } from 'vitest'
 import { stalenessWeight } from '../../coordinator/strategies/staleness.ts'
 import { DownpourBench, noise } from '../support/downpour-bench.ts'
 import { expectSame } from '../support/kernel-workbench.ts'
+import { softmaxRegression } from '../support/objectives.ts'
 
 const SIZE = 37
 const initial = noise(SIZE, 1, 1)
@@ -51,7 +52,49 @@ describe('staleness weights', () => {
   })
 })
 
-describe.each(['sgd', 'momentum', 'adagrad', 'adam'])('with rule %s', (name) => {
+describe('four volunteers in lock-step', () => {
+  const [crowd, each, rate] = [4, 8, 0.5]
+  const { size, initial, add } = softmaxRegression(crowd * each * 20)
+  const meanGradient = (w: ArrayLike<number>, from: number, count: number) => {
+    const g = new Float64Array(size)
+    for (let i = from; i < from + count; i++) add(w, i, g, 1 / count)
+    return Float32Array.from(g)
+  }
+  const direct = Float64Array.from(initial)
+  for (let step = 0; step < 20; step++) {
+    meanGradient(direct, step * crowd * each, crowd * each).forEach((slope, k) => {
+      direct[k] -= rate * slope
+    })
+  }
+  /** Each step's four gradients are of the version that the step begins with. */
+  const stepped = (buffer: number, rate: number) => {
+    const on = new DownpourBench({
+      initial,
+      strategy: { policy: { buffer }, maxStaleness: 6 },
+      rule: { name: 'sgd', rate },
+    })
+    for (let step = 0; step < 20; step++) {
+      const w = on.weights
+      for (let v = 0; v < crowd; v++) {
+        on.push(meanGradient(w, (step * crowd + v) * each, each), buffer > 1 ? 0 : v)
+      }
+    }
+    return Math.hypot(...on.weights.map((weight, k) => weight - direct[k]))
+  }
+
+  it('whose gradients of one version are averaged are minibatch SGD of four times the examples', () => {
+    expect(stepped(crowd, rate)).toBeLessThan(1e-5)
+    expect(stepped(1, rate / crowd)).toBeLessThan(1e-5)
+  })
+
+  it('who each take the newest version are not', () => {
+    const on = new DownpourBench({ initial, rule: { name: 'sgd', rate: rate / crowd } })
+    for (let at = 0; at < 20 * crowd; at++) on.push(meanGradient(on.weights, at * each, each))
+    expect(Math.hypot(...on.weights.map((weight, k) => weight - direct[k]))).toBeGreaterThan(1e-2)
+  })
+})
+
+describe.each(['sgd', 'momentum', 'delayed-nesterov', 'adagrad', 'adam'])('with rule %s', (name) => {
   it.each([0, 0.01])('[B2] at staleness 0 every policy has the bits of none (weight cost %d)', (weightCost) => {
     const more = { rule: { name, rate: 0.05 }, weightCost }
     const policies = Object.values(weights).flatMap((weight) => [
@@ -229,3 +272,30 @@ describe("[S1] maxStaleness, Ringmaster's R - 1", () => {
     expect(crowd(6, most - 1, 50).refused).toBeGreaterThan(0)
   })
 })
+
+it.each([1, 4, 16])(
+  'so many as %d pushes of one gradient move delayed Nesterov as far as one step of their mean',
+  (delay) => {
+    const [rate, momentum] = [0.05, 0.9]
+    const gradient = noise(SIZE, 1, 7)
+    const on = new DownpourBench({ initial, rule: { name: 'delayed-nesterov', rate, momentum, delay } })
+    const w = Float64Array.from(initial)
+    const m = new Float64Array(SIZE)
+    for (let period = 0; period < 3; period++) {
+      for (let i = 0; i < delay; i++) {
+        const before = on.weights
+        on.push(gradient)
+        // Each moves at once; all but the last by their share alone.
+        const after = on.weights
+        for (let k = 0; k < SIZE && i + 1 < delay; k++) {
+          expect(before[k] - after[k]).toBeCloseTo((rate * gradient[k]) / delay, 6)
+        }
+      }
+      for (let k = 0; k < SIZE; k++) {
+        m[k] = momentum * m[k] + gradient[k]
+        w[k] -= rate * (gradient[k] + momentum * m[k])
+        expect(on.weights[k]).toBeCloseTo(w[k], 5)
+      }
+    }
+  },
+)

@@ -42,9 +42,9 @@ function expectCourse(got: readonly IterationPoint[], expected: readonly Iterati
   })
 }
 
-/** The same optimiser in float64, with the whole gradient at once. */
-function inFloat64({ examples, size, initial, add }: Objective, l2: number, iterations: number) {
-  const space = new Float64Space(size)
+/** The optimiser by itself in plain loops, with the whole gradient at once, on vectors of float64 or of float32. */
+function byItself({ examples, size, initial, add }: Objective, l2: number, iterations: number, rounded: boolean) {
+  const space = new Float64Space(size, { rounded })
   for (const name of ['x', 'gx']) space.create(name)
   space.at('x').set(initial)
   const options = { memory: 10, tolerance: 1e-6, iterations, trial: 'x', trialGradient: 'gx' }
@@ -54,6 +54,7 @@ function inFloat64({ examples, size, initial, add }: Objective, l2: number, iter
     const [w, g] = [space.at('x'), space.at('gx').fill(0)]
     let loss = 0.5 * l2 * space.dot('x', 'x')
     for (let i = 0; i < examples; i++) loss += add(w, i, g, 1 / examples) / examples
+    space.round('gx')
     space.axpy('gx', l2, 'x')
     const moves = descent.evaluated(loss)
     if (losses.length <= descent.iteration) losses.push(descent.accepted.value)
@@ -79,13 +80,18 @@ describe('Sandblaster', () => {
       }
     })
 
-    it('takes the course of the optimiser in float64', () => {
-      const { losses, descent, w } = inFloat64(objective, l2, iterations)
-      const steps = Math.min(losses.length, alone.history.length, 16)
+    it('takes the course of the optimiser by itself, in float64 as far as float32 reaches', () => {
+      const exact = byItself(objective, l2, iterations, false)
+      const steps = Math.min(exact.losses.length, alone.history.length, 16)
       for (let i = 0; i < steps; i++) {
-        expect(Math.abs(alone.history[i].loss - losses[i])).toBeLessThanOrEqual(1e-5 * losses[i])
+        expect(Math.abs(alone.history[i].loss - exact.losses[i])).toBeLessThanOrEqual(1e-5 * exact.losses[i])
       }
-      if (descent.stopped === 'gradient') expect(distance(alone.weights, w)).toBeLessThanOrEqual(1e-4)
+      const { losses, w } = byItself(objective, l2, iterations, true)
+      expect(alone.history.length).toBe(losses.length)
+      losses.forEach((loss, i) => {
+        expect(Math.abs(alone.history[i].loss - loss)).toBeLessThanOrEqual(1e-6 * loss)
+      })
+      expect(distance(alone.weights, w)).toBeLessThanOrEqual(1e-6)
     })
   })
 
@@ -182,6 +188,15 @@ describe('Sandblaster', () => {
     }
     const examplesAlike = crowd({ batchSize }, { objective: tiny, iterations: 1 }).run()
     expect(Math.abs(examplesAlike.history[0].loss - loss)).toBeGreaterThan(1e-4)
+  })
+
+  it.each([1, 7, 128])('averages blocks of %d as it does examples where every block is full', (batchSize) => {
+    const objective = softmaxRegression(896)
+    const [blocks, examples] = (['blocks', 'examples'] as const).map((average) =>
+      crowd({ average, batchSize, portionSize: 256 }, { objective, iterations: 8 }).run(),
+    )
+    expectCourse(blocks.history, examples.history, 1e-6)
+    expect(distance(blocks.weights, examples.weights)).toBeLessThanOrEqual(1e-6)
   })
 
   it('steps back from a point whose loss is not finite, and ends at the best point it accepted', () => {

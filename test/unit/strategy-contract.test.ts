@@ -11,6 +11,7 @@ strategyContract('downpour, a push each minibatch', downpour({ pushEvery: 1 }))
 strategyContract('downpour, a fetch every three pushes', { ...downpour({ fetchEvery: 9 }), codec: { up: 'f16' } })
 strategyContract('downpour, released by doubling', { ...downpour({ warmStart: 3 }), updateRule: { name: 'adam' } })
 strategyContract('downpour, weights', policy({ weight: { name: 'power', exponent: 0.4 } }))
+strategyContract('downpour, delayed momentum', { ...downpour(), updateRule: { name: 'delayed-nesterov', delay: 3 } })
 strategyContract('downpour, a buffer', {
   ...policy({ buffer: 4, weight: { name: 'inverse' } }),
   schedule: { shape: 'cosine' },
