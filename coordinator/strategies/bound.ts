@@ -7,7 +7,6 @@
  */
 import type { PolicySpec } from '../../shared/strategy-spec.ts'
 import { BoundedDelay } from './bounded-delay.ts'
-import type { Stretch } from './epochs.ts'
 import { StaleSynchronous } from './stale-synchronous.ts'
 import type { Ask } from './strategy.ts'
 
@@ -15,7 +14,7 @@ export interface Bound {
   /** Why who asks must wait, in words for people; null where it need not. */
   wait(ask: Ask): string | null
   /** Who asked gets this. */
-  granted(volunteer: string, stretches: readonly Stretch[]): void
+  granted(volunteer: string): void
   started(lease: string, volunteer: string): void
   /** A lease was folded in, or came to nothing. On replay nobody was granted what is folded in. */
   ended(lease: string, volunteer: string, folded: boolean): void

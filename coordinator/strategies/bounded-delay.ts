@@ -6,70 +6,86 @@
  *
  * A lease that is granted may begin at any moment after its volunteer's last one has ended, so it is granted only where
  * that breaks nothing: for each lease that is out, those begun since and those that others may yet begin are together at
- * most `delay`. Who is slow and has its next lease at hand takes no place from the others by that.
+ * most `delay`. So the lease that a slow volunteer has at hand does not keep others from going on beside its first one.
+ * Who has nothing to do waits in a line, and a place is kept for everybody before: whoever has just brought a lease, or
+ * wants one to have at hand, comes after them.
  *
- * A lease that its volunteer never brings back holds the others until it expires, or until that volunteer begins
+ * A lease that its volunteer never brings back holds the others until it expires, or until the same volunteer begins
  * another one: it has given the first one up.
  */
 import type { Bound } from './bound.ts'
 import type { Ask } from './strategy.ts'
 
 interface Begun {
-  readonly volunteer: string
+  readonly lease: string
   /** How many had been begun with it and before. */
   readonly number: number
 }
 
 export class BoundedDelay implements Bound {
   private readonly delay: number
-  /** The leases that are begun and out, but for those that were given up. */
+  /** By volunteer, the lease that it has begun and that is out. */
   private readonly begun = new Map<string, Begun>()
+  /** Begun, out, and given up. */
   private readonly givenUp = new Set<string>()
   /** How many of its leases a volunteer has not begun; who has none is not in it. */
   private readonly unbegun = new Map<string, number>()
+  /** Who was told to wait and has nothing to do, in that order. */
+  private readonly line = new Set<string>()
   private numbers = 0
 
   constructor(delay: number) {
     this.delay = delay
   }
 
-  wait({ volunteer }: Ask): string | null {
-    if (this.delay === 0) {
-      // Not even the one behind its own: the next turn is whoever's asks first.
-      const out = this.begun.size + this.unbegun.size
-      return out === 0 ? null : 'bounded delay: leases are computed one after the other'
-    }
-    let coming = 1
+  wait({ volunteer, idle }: Ask): string | null {
+    for (const other of this.line) if (other !== volunteer && idle?.(other)) this.line.delete(other)
+    const place = [...this.line].indexOf(volunteer)
+    const before = place < 0 ? this.line.size : place
+    if (this.mayBegin(volunteer, before)) return null
+    if (!this.begun.has(volunteer) && !this.unbegun.has(volunteer)) this.line.add(volunteer)
+    return this.delay === 0
+      ? 'bounded delay: leases are computed one after the other'
+      : `bounded delay: the next lease starts when all those more than ${this.delay} before it are in`
+  }
+
+  /**
+   * One more lease of this volunteer and of so many others, begun whenever they may be, keep every lease that is out
+   * within the delay.
+   */
+  private mayBegin(volunteer: string, before: number): boolean {
+    // Not even the one behind its own: the next turn is another's.
+    if (this.delay === 0) return this.begun.size + this.unbegun.size + before === 0
+    let coming = 1 + before
     for (const count of this.unbegun.values()) coming += count
-    /** Of one that is out, with so many begun since: those that may still begin before it ends. */
-    const room = (holder: string, since: number) => {
-      const behindIt = (this.unbegun.get(holder) ?? 0) + (holder === volunteer ? 1 : 0)
-      return since + coming - behindIt <= this.delay
+    /** A lease of `holder` that is out, with so many begun since, while those that do not come after it begin, too. */
+    const within = (holder: string, since: number) => {
+      const after = (this.unbegun.get(holder) ?? 0) + (holder === volunteer ? 1 : 0)
+      return since + coming - after <= this.delay
     }
-    const holds =
-      room(volunteer, 0) &&
-      [...this.unbegun.keys()].every((holder) => room(holder, 0)) &&
-      [...this.begun.values()].every((lease) => room(lease.volunteer, this.numbers - lease.number))
-    return holds ? null : `bounded delay: the next lease starts when all those more than ${this.delay} before it are in`
+    return (
+      within(volunteer, 0) &&
+      [...this.unbegun.keys()].every((holder) => within(holder, 0)) &&
+      [...this.begun].every(([holder, { number }]) => within(holder, this.numbers - number))
+    )
   }
 
   granted(volunteer: string): void {
+    this.line.delete(volunteer)
     this.unbegun.set(volunteer, (this.unbegun.get(volunteer) ?? 0) + 1)
   }
 
   started(lease: string, volunteer: string): void {
     this.noLongerUnbegun(volunteer)
-    for (const [before, { volunteer: holder }] of this.begun) {
-      if (holder !== volunteer) continue
-      this.begun.delete(before)
-      this.givenUp.add(before)
-    }
-    this.begun.set(lease, { volunteer, number: ++this.numbers })
+    const before = this.begun.get(volunteer)
+    if (before !== undefined) this.givenUp.add(before.lease)
+    this.begun.set(volunteer, { lease, number: ++this.numbers })
   }
 
   ended(lease: string, volunteer: string): void {
-    if (this.begun.delete(lease) || this.givenUp.delete(lease)) return
-    this.noLongerUnbegun(volunteer)
+    if (this.givenUp.delete(lease)) return
+    if (this.begun.get(volunteer)?.lease === lease) this.begun.delete(volunteer)
+    else this.noLongerUnbegun(volunteer)
   }
 
   private noLongerUnbegun(volunteer: string): void {
@@ -78,10 +94,14 @@ export class BoundedDelay implements Bound {
     else this.unbegun.delete(volunteer)
   }
 
-  turnedAway(): void {}
+  turnedAway(volunteer: string): void {
+    this.line.delete(volunteer)
+  }
 
   /** What it has begun may still come in. */
-  left(): void {}
+  left(volunteer: string): void {
+    this.line.delete(volunteer)
+  }
 
   fetched(): number {
     return 0

@@ -101,7 +101,7 @@ export class Downpour implements Strategy {
     const minibatches = Math.max(1, Math.min(pushEvery, Math.floor(ask.fitting / batchSize)))
     const stretches = ask.epochs.take(minibatches * batchSize)
     if (stretches.length === 0) return { wait: 'every example of this epoch is out with other volunteers' }
-    this.bound?.granted(ask.volunteer, stretches)
+    this.bound?.granted(ask.volunteer)
     return { stretches, batchSize, timeBoxed: true, overlaps: this.spec.overlap }
   }
 

@@ -8,7 +8,7 @@ import { startProgram } from '../support/processes.ts'
 
 afterAll(removeFolders)
 
-test('a row is measured with browser tabs, beside what is measured without', async () => {
+test('a row is measured with browser tabs, and written down by a name of its own', async () => {
   const data = newFolder()
   const options = ['lenet', '--quick', '--seeds', '1', '--tabs', '2', '--data', data]
   const program = startProgram('test/bench/reproduce/reproduce.ts', options)

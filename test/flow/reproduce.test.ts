@@ -13,7 +13,7 @@ import type { Result } from '../bench/reproduce/results.ts'
 import { asJson, section } from '../bench/reproduce/results.ts'
 import type { Claim, Trial } from '../bench/reproduce/row.ts'
 import { fitted } from '../bench/reproduce/rows/speed-up.ts'
-import { ROWS } from '../bench/reproduce/rows.ts'
+import { inTabs, placeOf, ROWS } from '../bench/reproduce/rows.ts'
 import { newFolder, removeFolders, until } from '../support/coordinator.ts'
 import { type Program, startProgram } from '../support/processes.ts'
 
@@ -111,6 +111,7 @@ test('what cannot be reproduced is said in a line', async () => {
     [reproduce('lenett'), /there is no row lenett: expected one of dbn, dbn-long/],
     [reproduce('lenet', '--seeds', 'some'), /--seeds: expected a whole number from 1 on, got some/],
     [reproduce('lenet', '--tabs', '2', '--volunteers', '2'), /expected --tabs or --volunteers, got both/],
+    [reproduce('lenet', '--tabs', '0'), /--tabs: expected a whole number from 1 on, got 0/],
     [reproduce('scaling', '--tabs', '2'), /row scaling measures crowds of its own: leave --tabs out/],
   ]
   for (const [program, says] of cases) {
@@ -143,6 +144,17 @@ const claim: Claim = {
   reach: 1.4,
   aim: 1.2,
 }
+
+test('what is measured in tabs is another result of its row, after all rows', () => {
+  const settings = { seeds: [1], volunteers: 4, quick: false }
+  const [plain, tabs] = [ROWS[0], inTabs(ROWS[0])].map((row) => row.trials(settings)[0])
+  expect(tabs).toEqual({ ...plain, crowd: { volunteers: 4, measured: { tabs: true } } })
+  const rbm = inTabs(ROWS.find(({ name }) => name === 'rbm')!)
+  expect(rbm.trials(settings)[0].sharedWith!.row).toBe('dbn-tabs')
+  expect(inTabs(ROWS[0]).choices!(settings).trials[0].crowd.measured).toEqual({ tabs: true })
+  const places = [ROWS[0].name, ROWS.at(-1)!.name, `${ROWS[0].name}-tabs`, `${ROWS[1].name}-tabs`].map(placeOf)
+  expect(places).toEqual(places.toSorted((a, b) => a - b))
+})
 
 test('the mean is judged, or the worst, against reach and aim', () => {
   expect(judge(claim)).toMatchObject({ min: 1.1, max: 1.5, reached: true, aimed: false })

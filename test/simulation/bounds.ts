@@ -1,6 +1,6 @@
 /**
- * Who may run ahead: nobody is granted a lease that breaks the run's bound (bounded-delay.ts, stale-synchronous.ts).
- * Bounded delay is held to its word, but for a lease whose volunteer has begun another one since. Of stale synchronous what is seen from outside: while somebody holds a lease,
+ * Who may run ahead: nobody is granted, or begins, a lease that breaks the run's bound (stale-synchronous.ts,
+ * bounded-delay.ts). Bounded delay is held to its word, but for a lease whose volunteer has begun another one since. Of stale synchronous what is seen from outside: while somebody holds a lease,
  * another one gets no further than the clocks allow, wherever both stood when it began.
  */
 import type { Run } from '../../coordinator/run/run.ts'

@@ -11,7 +11,7 @@ import { askOf, DownpourBench, settledOf } from './downpour-bench.ts'
 interface Lease {
   readonly id: string
   readonly who: string
-  /** In the order in which they were begun; null until then. */
+  /** In the order in which they were begun; null until then, and when it is given up. */
   number: number | null
   readonly stretches: Stretch[]
   /** Which stay of its volunteer it belongs to: one that it left out is no clock of the next. */
@@ -133,6 +133,15 @@ export class BoundCrowd {
     if (own === undefined || own.stay !== lease.stay) return { lease, clock: 0 }
     this.read(own.clock, binding.version)
     return { lease, clock: own.clock }
+  }
+
+  /** Begins the next lease while one that it computes is out, which is given up by that. */
+  startAnother(who: string): void {
+    const computed = this.of(who).find(({ version }) => version !== null)
+    const next = this.of(who).find(({ version }) => version === null)
+    if (computed === undefined || next === undefined) return
+    computed.number = null
+    this.begin(next)
   }
 
   begin(lease: Lease): { version: number } {

@@ -19,6 +19,8 @@ import { TabCrowd } from './tab-crowd.ts'
 const PROCESS = fileURLToPath(new URL('./crowd-process.ts', import.meta.url))
 const LOOK_MS = 20
 const SPEAK_MS = 15_000
+/** So long may a tab be gone. */
+const MISSED_MS = 60_000
 /** So long may a crowd take to come together, on a machine that does much else. */
 const GATHER_WITHIN_MS = 300_000
 
@@ -53,6 +55,12 @@ export async function trainWithCrowd(
     if (crowd.failed || browser.failed) throw new Error('a volunteer ended by itself; it says why above')
     await sleep(LOOK_MS)
   }
+  /** A tab that gave up still has its page: it is missed. */
+  let complete = Date.now()
+  const allThere = () => {
+    if (!tabs || run.roster.crowd >= volunteers) complete = Date.now()
+    if (Date.now() - complete > MISSED_MS) throw new Error(`only ${run.roster.crowd} of ${volunteers} tabs are left`)
+  }
   let run: Run
   try {
     run = await paused(server, spec)
@@ -74,6 +82,7 @@ export async function trainWithCrowd(
     let spoken = Date.now()
     while (!run.settled) {
       await going()
+      allThere()
       if (due.length > 0 && updates() >= due[0]) {
         due.shift()
         crowd.replace(replaced++)

@@ -3,6 +3,7 @@
  * figure at the last iteration, and writes it down beside the reference (results.ts). Exits 1 where the row misses
  * what it is to reach. Ctrl-C leaves folders that the same command goes on from; what is finished is not run again.
  */
+import { execFileSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { cac } from 'cac'
@@ -72,7 +73,7 @@ async function reproduce(name: string, options: Options): Promise<number> {
   if (tabs !== undefined && options.volunteers !== undefined)
     throw new Error('expected --tabs or --volunteers, got both')
   const row = tabs === undefined ? found : inTabs(found)
-  for (const [option, value] of Object.entries({ seeds, volunteers: volunteers ?? 1, tabs: tabs ?? 1 })) {
+  for (const [option, value] of Object.entries({ seeds, tabs: tabs ?? 1, volunteers: volunteers ?? 1 })) {
     if (!Number.isInteger(value) || value < 1)
       throw new Error(`--${option}: expected a whole number from 1 on, got ${value}`)
   }
@@ -83,6 +84,8 @@ async function reproduce(name: string, options: Options): Promise<number> {
     signal: interrupt.signal,
     say: (words) => console.error(`${row.name} ${words}`),
   }
+  // Tabs run what is built: what is measured is to be this code. A smoke test takes what there is.
+  if (tabs !== undefined && !quick) execFileSync('npm', ['run', '--silent', 'build'], { stdio: 'inherit' })
   if (options.choose) return choose(row, settings, doing)
   const crowd = volunteers === null ? '' : ` --${tabs === undefined ? 'volunteers' : 'tabs'} ${volunteers}`
   return measure(row, settings, { add, command: `reproduce -- ${name} --seeds ${seeds}${crowd}` }, doing)

@@ -37,21 +37,27 @@ const TABS = '-tabs'
 /** The row with browser tabs for volunteers. Throws where it measures crowds of its own. */
 export function inTabs(row: Row): Row {
   const named = (name: string) => `${name}${TABS}`
+  const tabbed = (trial: Trial): Trial => {
+    const { crowd, sharedWith } = trial
+    if (crowd.measured !== undefined) throw new Error(`row ${row.name} measures crowds of its own: leave --tabs out`)
+    return {
+      ...trial,
+      crowd: { ...crowd, measured: { tabs: true } },
+      ...(sharedWith && { sharedWith: { ...sharedWith, row: named(sharedWith.row) } }),
+    }
+  }
+  const { choices } = row
   return {
     ...row,
     name: named(row.name),
     title: `${row.title}, by browser tabs`,
-    trials: (settings) =>
-      row.trials(settings).map((trial): Trial => {
-        const { crowd, sharedWith } = trial
-        if (crowd.measured !== undefined)
-          throw new Error(`row ${row.name} measures crowds of its own: leave --tabs out`)
-        return {
-          ...trial,
-          crowd: { ...crowd, measured: { tabs: true } },
-          ...(sharedWith && { sharedWith: { ...sharedWith, row: named(sharedWith.row) } }),
-        }
-      }),
+    trials: (settings) => row.trials(settings).map(tabbed),
+    ...(choices && {
+      choices(settings) {
+        const { trials, decides } = choices(settings)
+        return { trials: trials.map(tabbed), decides }
+      },
+    }),
   }
 }
 

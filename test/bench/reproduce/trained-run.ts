@@ -125,6 +125,9 @@ export const lastStage = ({ stages }: TrainedRun): number => stages.length - 1
 /** Share of the volunteers' time, from the first update to the last, that they spent computing. */
 export function computingShare(updates: readonly Update[]): number {
   const crowd = new Set(updates.map(({ volunteer }) => volunteer)).size
-  const ms = updates[updates.length - 1].at - updates[0].at
-  return updates.reduce((sum, { computeMs }) => sum + computeMs, 0) / (crowd * ms)
+  const first = updates[0].at
+  const ms = updates[updates.length - 1].at - first
+  // What was computed before the first one came in is not counted.
+  const computing = updates.reduce((sum, { computeMs, at }) => sum + Math.min(computeMs, at - first), 0)
+  return computing / (crowd * ms)
 }

@@ -3,8 +3,8 @@
  * other when a lease may begin with at most so many before it still out. Plain asynchronous SGD on 784-256-10, one epoch.
  *
  * Idle: the share of the three volunteers' time, between the first update and the last, in which they did not compute
- * at their pace. While the slow one computes one lease the others do eight, so a delay of 8 lets everybody work; with
- * delay 0 one lease is computed after the other.
+ * at their pace. While the slow one computes one lease the others do eight, so from a delay of 8 on nearly everybody can
+ * work; with delay 0 one lease is computed after the other, and two of three are idle whatever else is done.
  */
 import type { RunSpec } from '../../../../shared/run-spec.ts'
 import { beginning, type Claim, meanOf, type Outcomes, type Row, type Settings, valuesOf } from '../row.ts'
@@ -12,8 +12,8 @@ import { quickened, specOf } from '../spec-file.ts'
 import { computingShare, lastStage, testError, trainingCurve } from '../trained-run.ts'
 
 const DELAYS = [0, 2, 4, 8, 16, 32]
-/** Li et al. (OSDI 2014) on sparse logistic regression: idle at delay 0 and 16; 8 was the fastest to the same objective. */
-const REFERENCE: Record<number, number> = { 0: 50, 16: 1.7 }
+/** Li et al. (OSDI 2014) on sparse logistic regression; 50 % at 0, and 8 was the fastest to the same objective. */
+const REFERENCE: Record<number, number> = { 16: 1.7 }
 const REACH: Record<number, number> = { 8: 5 }
 const FAST = 200
 const PACES = [FAST, FAST, FAST / 4]

@@ -5,7 +5,7 @@ import { portions } from './portions.ts'
 
 const CHOICE_SEED = 101
 const GENTLE = { input: 0.1, hidden: 0.3 }
-/** The published shares are for layers twice as wide. */
+/** The published shares are for layers of 1024 and more. */
 const PUBLISHED = { input: 0.2, hidden: 0.5 }
 
 const spec = (seed: number, volunteers: number, dropout = GENTLE, updateRule: object = { name: 'adam', rate: 0.001 }) =>

@@ -18,8 +18,7 @@ export interface SpeedUp {
   spec(seed: number, volunteers: number, settings: Settings): RunSpec
   /** The first one is a single volunteer, that the others are held against. */
   readonly crowds: readonly number[]
-  /** Examples of a step, and steps that do not count. */
-  readonly step: number
+  /** Steps that do not count. */
   readonly warmUp: number
   /** Examples a second of each volunteer. */
   readonly pace: number
@@ -38,7 +37,7 @@ const LOSS_TOLERANCE = 0.02
 const named = (volunteers: number) => `volunteers-${volunteers}-`
 
 export function speedUpRow(of: SpeedUp): Row {
-  const { name, title, crowds, step, warmUp, pace, reference, source, reach, aim, otherFit } = of
+  const { name, title, crowds, warmUp, pace, reference, source, reach, aim, otherFit } = of
   const times = (outcomes: Outcomes) => stepTimes(outcomes, crowds)
   return {
     name,
@@ -52,8 +51,9 @@ export function speedUpRow(of: SpeedUp): Row {
           crowd: { volunteers, measured: { pace } },
         })),
       ),
-    read(run, { crowd: { volunteers } }) {
-      const batch = Math.min(step, run.trainExamples)
+    read(run, { crowd: { volunteers }, spec: { strategy } }) {
+      // Where there is no batch a step is a pass over all examples.
+      const batch = strategy.name === 'synchronous' ? strategy.batchSize : run.trainExamples
       const all = run.updates[run.updates.length - 1].counted
       const warm = Math.max(1, Math.min(warmUp, Math.floor(all / batch) - 1)) * batch
       const from = run.updates.find(({ counted }) => counted >= warm)!
