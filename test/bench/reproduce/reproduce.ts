@@ -101,9 +101,8 @@ async function measure(
   const trials = row.trials(settings)
   const before = new Map(add ? trials.map((trial) => [trial.name, writtenDown(row, trial, doing.places)]) : [])
   for (const trial of trials) {
-    // A seed's trials may need one another.
-    const whole = trials.every(({ seed, name }) => seed !== trial.seed || before.get(name))
-    const known = whole ? before.get(trial.name)! : null
+    const needed = row.together ? trials.filter(({ seed }) => seed === trial.seed) : [trial]
+    const known = needed.every(({ name }) => before.get(name)) ? before.get(trial.name)! : null
     if (known !== null) doing.say(`${trial.name}: written down before, at commit ${known.commit}`)
     outcomes.set(trial.name, known ?? (await outcomeOf(row, trial, trials, doing)))
   }

@@ -94,6 +94,8 @@ export interface Row {
   readonly name: string
   readonly title: string
   trials(settings: Settings): Trial[]
+  /** A seed's trials read one another's runs: what is written down of some of them does not do. */
+  readonly together?: boolean
   /** `sibling`: the finished run of an earlier trial of the row. */
   read(run: TrainedRun, trial: Trial, sibling: (trial: string) => TrainedRun): Reading | Promise<Reading>
   claims(outcomes: Outcomes): Claim[]

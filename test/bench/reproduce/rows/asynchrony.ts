@@ -31,8 +31,8 @@ interface Changes {
 }
 const sgd = (rate: number, policy?: Changes['policy']): Changes => ({ updateRule: { name: 'sgd', rate }, policy })
 /** Adam's step is the same in flat and in steep directions, which is where staleness hurts; asynchrony is its momentum. */
-const adam = (rate: number, buffer: number, { beta1 = 0, hold = 0 } = {}): Changes => ({
-  updateRule: { name: 'adam', rate, beta1 },
+const adam = (rate: number, buffer: number, { beta1 = 0, beta2 = 0.999, hold = 0 } = {}): Changes => ({
+  updateRule: { name: 'adam', rate, beta1, ...(beta2 === 0.999 ? {} : { beta2 }) },
   policy: { buffer },
   schedule: { hold },
 })
@@ -42,7 +42,7 @@ const PLAIN: Record<number, Changes> = { 1: sgd(0.5), 8: sgd(0.1), 32: sgd(0.03)
 /** One volunteer for whom nothing is stale may choose as well: a crowd is compared with the better one. */
 const ALONE: Changes = adam(0.001, 1, { beta1: 0.9 })
 /** Chosen on the last 10,000 training digits by a simulation of the arrivals, then fixed; `--choose` looks again. */
-const POLICY: Record<number, Changes> = { 8: adam(0.002, 2), 32: adam(0.0005, 1, { hold: 0.3 }) }
+const POLICY: Record<number, Changes> = { 8: adam(0.002, 2), 32: adam(0.0005, 1, { beta2: 0.95, hold: 0.3 }) }
 /** What `--choose` tries. */
 const GRID: Record<number, readonly Changes[]> = {
   1: [sgd(0.2), sgd(0.5), ALONE],
@@ -53,6 +53,7 @@ const GRID: Record<number, readonly Changes[]> = {
   32: [
     ...[sgd(0.02), sgd(0.03), sgd(0.5, { weight: { name: 'inverse' } })],
     ...[adam(0.0003, 1), adam(0.0005, 1), adam(0.0005, 1, { hold: 0.3 }), adam(0.0005, 1, { hold: 0.6 })],
+    ...[adam(0.0005, 1, { beta2: 0.99, hold: 0.3 }), adam(0.0005, 1, { beta2: 0.95, hold: 0.3 })],
     ...[adam(0.001, 4), adam(0.003, 16, { beta1: 0.9 })],
   ],
 }

@@ -37,6 +37,7 @@ const judges = (settings: Settings): Trial[] =>
 
 export const generated: Row = {
   name: 'generated',
+  together: true,
   title: 'Class samples of a stack of RBMs with labels',
   trials: (settings) => [...judges(settings), ...settings.seeds.map((seed) => stackTrial(seed, settings))],
   async read(run, trial, sibling): Promise<Reading> {
