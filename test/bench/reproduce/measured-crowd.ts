@@ -1,25 +1,22 @@
 /**
  * A trial with a crowd made to measure: a coordinator in this process, and volunteers of a chosen pace in processes of
- * their own, several in one where that is asked for. Training begins when all of them are there. Volunteers are killed
- * and replaced where the trial says so. An interrupted run goes on where the folder has it.
+ * their own, or browser tabs. Training begins when all of them are there. Volunteers are killed and replaced where the
+ * trial says so. An interrupted run goes on where the folder has it.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { isDeepStrictEqual } from 'node:util'
 import type { Run } from '../../../coordinator/run/run.ts'
 import { type RunningServer, startServer } from '../../../coordinator/server.ts'
 import type { RunState } from '../../../shared/api.ts'
 import type { RunSpec } from '../../../shared/run-spec.ts'
-import type { CrowdProcessOptions } from './crowd-process.ts'
 import { Interrupted } from './interrupted.ts'
+import { ProcessCrowd } from './process-crowd.ts'
 import type { Crowd } from './row.ts'
 import { TabCrowd } from './tab-crowd.ts'
 
-const PROCESS = fileURLToPath(new URL('./crowd-process.ts', import.meta.url))
 const LOOK_MS = 20
 const SPEAK_MS = 15_000
-/** So long may a tab be gone. */
+/** So long may somebody be missing. */
 const MISSED_MS = 60_000
 /** So long may a crowd take to come together, on a machine that does much else. */
 const GATHER_WITHIN_MS = 300_000
@@ -30,6 +27,15 @@ export interface CrowdReport {
   readonly replaced: number
   /** What tabs computed on: `wasm`. */
   readonly backends: readonly string[]
+}
+
+/** Who computes. */
+export interface Contributors {
+  /** One of them ended by itself. */
+  readonly failed: boolean
+  start(address: string, run: string): void | Promise<void>
+  replace?(n: number): void
+  stop(): void | Promise<void>
 }
 
 /** Trains to the end. Throws Interrupted when `signal` says so. */
@@ -48,32 +54,25 @@ export async function trainWithCrowd(
     port: 0,
     dataFolder: folder,
   })
-  const crowd: Processes = new Processes((paces) => ({ url: server.url, run: run.id, paces }))
-  const browser = new TabCrowd()
-  const going = async () => {
+  const paces = Array.from({ length: volunteers }, (_, i) => (Array.isArray(pace) ? pace[i] : pace))
+  const crowd: Contributors = tabs ? new TabCrowd(volunteers) : new ProcessCrowd(paces, together)
+  /** Waits a little. A tab that gave up still has its page: it is missed. */
+  const look = async (patience: number) => {
     if (signal.aborted) throw new Interrupted()
-    if (crowd.failed || browser.failed) throw new Error('a volunteer ended by itself; it says why above')
+    if (crowd.failed) throw new Error('a volunteer ended by itself; it says why above')
+    if (run.roster.crowd >= volunteers) complete = Date.now()
+    if (Date.now() - complete > patience)
+      throw new Error(`only ${run.roster.crowd} of ${volunteers} volunteers are there`)
     await sleep(LOOK_MS)
   }
-  /** A tab that gave up still has its page: it is missed. */
   let complete = Date.now()
-  const allThere = () => {
-    if (!tabs || run.roster.crowd >= volunteers) complete = Date.now()
-    if (Date.now() - complete > MISSED_MS) throw new Error(`only ${run.roster.crowd} of ${volunteers} tabs are left`)
-  }
   let run: Run
   try {
     run = await paused(server, spec)
     if (run.state === 'paused') {
-      const paces = Array.from({ length: volunteers }, (_, i) => (Array.isArray(pace) ? pace[i] : pace))
-      if (tabs) await browser.start(server.url, run.id, volunteers)
-      else for (let at = 0; at < volunteers; at += together) crowd.start(paces.slice(at, at + together))
-      const late = Date.now() + GATHER_WITHIN_MS
-      while (run.roster.crowd < volunteers) {
-        if (Date.now() > late) throw new Error(`only ${run.roster.crowd} of ${volunteers} volunteers came`)
-        await going()
-      }
-      await move(server, run, 'running')
+      await crowd.start(server.url, run.id)
+      while (run.roster.crowd < volunteers) await look(GATHER_WITHIN_MS)
+      move(server, run, 'running')
     }
     const updates = () => run.history.counts.updates
     // What was replaced before an interruption is not replaced again.
@@ -81,11 +80,10 @@ export async function trainWithCrowd(
     let replaced = replaceAfter.length - due.length
     let spoken = Date.now()
     while (!run.settled) {
-      await going()
-      allThere()
+      await look(MISSED_MS)
       if (due.length > 0 && updates() >= due[0]) {
         due.shift()
-        crowd.replace(replaced++)
+        crowd.replace?.(replaced++)
       }
       if (Date.now() - spoken < SPEAK_MS) continue
       spoken = Date.now()
@@ -99,8 +97,7 @@ export async function trainWithCrowd(
     const backends = tabs ? [...new Set(own.map(({ backend }) => backend))] : []
     return { bytesDown: run.bytesDown, replaced, backends }
   } finally {
-    crowd.stop()
-    await browser.stop()
+    await crowd.stop()
     await server.close()
   }
 }
@@ -120,44 +117,4 @@ async function paused(server: RunningServer, spec: RunSpec): Promise<Run> {
 function move({ runs }: RunningServer, run: Run, state: RunState): void {
   const outcome = runs.move(run, state, null, Date.now())
   if (typeof outcome === 'string') throw new Error(outcome)
-}
-
-type Paces = CrowdProcessOptions['paces']
-
-class Processes {
-  failed = false
-  private readonly options: (paces: Paces) => CrowdProcessOptions
-  private readonly children: { child: ChildProcess; paces: Paces }[] = []
-  private readonly expected = new Set<ChildProcess>()
-
-  constructor(options: (paces: Paces) => CrowdProcessOptions) {
-    this.options = options
-  }
-
-  start(paces: Paces, at = this.children.length): void {
-    const child = spawn(process.execPath, ['--import', 'tsx', PROCESS, JSON.stringify(this.options(paces))], {
-      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-      detached: true,
-    })
-    child.once('exit', () => {
-      if (!this.expected.has(child)) this.failed = true
-    })
-    this.children[at] = { child, paces }
-  }
-
-  /** Kills the n-th of them, counted round, and starts another in its place. */
-  replace(n: number): void {
-    const at = n % this.children.length
-    const { child, paces } = this.children[at]
-    this.expected.add(child)
-    child.kill('SIGKILL')
-    this.start(paces, at)
-  }
-
-  stop(): void {
-    for (const { child } of this.children) {
-      this.expected.add(child)
-      child.kill('SIGTERM')
-    }
-  }
 }

@@ -5,21 +5,26 @@
 import type { Browser } from 'playwright-core'
 import { openBrowser, openTab } from '../../support/browser.ts'
 import { CHROMIUM_FLAGS } from '../../support/chromium.ts'
+import type { Contributors } from './measured-crowd.ts'
 
 /** A device in software would be declined anyway: a GPU is used where there is one, WebAssembly elsewhere. */
 const FLAGS = CHROMIUM_FLAGS.filter((flag) => !flag.includes('swiftshader'))
 
-export class TabCrowd {
+export class TabCrowd implements Contributors {
   /** A tab, or the browser, ended by itself. */
   failed = false
+  private readonly count: number
   private browser: Browser | null = null
 
-  /** Opens so many tabs that contribute to the run. */
-  async start(address: string, run: string, count: number): Promise<void> {
+  constructor(count: number) {
+    this.count = count
+  }
+
+  async start(address: string, run: string): Promise<void> {
     const browser = await openBrowser(FLAGS)
     this.browser = browser
     browser.once('disconnected', () => this.fail())
-    for (let n = 0; n < count; n++) {
+    for (let n = 0; n < this.count; n++) {
       const { page } = await openTab(browser, `${address}/?run=${run}`)
       page.once('crash', () => this.fail())
       await page.getByRole('button', { name: 'Start helping' }).click()
