@@ -5,6 +5,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
+import { parseRunSpec } from '../../../shared/run-spec.ts'
 import { svg } from './chart.ts'
 import { judge } from './judge.ts'
 import type { Places } from './places.ts'
@@ -54,7 +55,8 @@ export function writtenDown({ name }: Row, { name: trial, spec, crowd }: Trial, 
   if (!existsSync(file)) return null
   const { outcomes } = JSON.parse(readFileSync(file, 'utf8')) as Result
   const settings = (of: Pick<Outcome, 'trial' | 'spec' | 'volunteers' | 'pace'>) =>
-    JSON.parse(asJson([of.trial, of.spec, of.volunteers, of.pace]))
+    // What has become a setting since then is at its default: that is what it was.
+    JSON.parse(asJson([of.trial, parseRunSpec(of.spec), of.volunteers, of.pace]))
   const wanted = settings({ trial, spec, volunteers: crowd.volunteers, pace: crowd.measured?.pace ?? null })
   return outcomes.find((outcome) => isDeepStrictEqual(settings(outcome), wanted)) ?? null
 }
