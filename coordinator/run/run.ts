@@ -22,14 +22,14 @@ import {
 import type { RunSpec } from '../../shared/run-spec.ts'
 import type { Dataset } from '../datasets/dataset.ts'
 import type { Checkpoint, Entry, NewEntry } from '../journal/journal.ts'
+import { Belief } from './belief.ts'
 import { detailOf, progressOf } from './detail.ts'
 import { Examiner } from './examiner.ts'
 import { Granting, WAIT_MS } from './granting.ts'
 import { History, type Points, type StateData, TRANSITIONS, type UpdateData } from './history.ts'
-import { doneOf, type HeldLease, Leases, type StartedLease, unitsOf } from './leases.ts'
+import { doneOf, type HeldLease, Leases, type StartedLease } from './leases.ts'
 import { impossible, wrongLength } from './plausibility.ts'
 import { type Introduction, type Member, Roster } from './roster.ts'
-import { Trust } from './trust.ts'
 
 /** A volunteer may compute one lease and have the next one at hand; where they overlap, send a third meanwhile. */
 const LEASES_PER_VOLUNTEER = 2
@@ -61,14 +61,11 @@ export class Run {
     if (lease.state === 'started') this.versions.release(lease.binding.version)
   })
   private readonly granting: Granting
-  /** Of the stage that is under way. */
-  private trust = new Trust()
+  private readonly belief: Belief
   private examiner: Examiner
   updatesRefused = 0
   /** When something was last accepted. */
   private settledAt = 0
-  /** Why the run can only fail: what even a trusted volunteer computes is no number. */
-  failure: string | null = null
 
   /**
    * `boot` makes this process' lease ids unlike those of any other. A checkpoint brings the run to where it was. Throws
@@ -81,6 +78,7 @@ export class Run {
     this.dataset = dataset
     this.history = new History(spec, dataset, checkpoint)
     this.granting = new Granting(id, boot, this.history, this.leases, this.roster)
+    this.belief = new Belief(this.history, this.roster, (volunteer) => this.holds(volunteer) > 0)
     this.examiner = new Examiner(this.history, dataset)
   }
 
@@ -115,6 +113,11 @@ export class Run {
     return payloadSize(codecs[this.plan.codec.up], this.model.layout.size)
   }
 
+  /** Why the run can only fail; null while it need not. */
+  get failure(): string | null {
+    return this.belief.failure
+  }
+
   /** Every planned example of this stage is counted; what is left is its last evaluation. */
   get trained(): boolean {
     return this.history.trained
@@ -135,7 +138,7 @@ export class Run {
    * no better, it is not the crowd that is at fault but the run, which has diverged.
    */
   private get suspect(): boolean {
-    return this.state === 'running' && this.trust.exhausted
+    return this.state === 'running' && this.belief.exhausted
   }
 
   // ---- volunteers -----------------------------------------------------------------------------------------------
@@ -234,7 +237,7 @@ export class Run {
     let entry: NewEntry | null = null
     if (payload.length !== update.size) return this.refused(volunteer, wrongLength(update.size, payload.length))
     if (lease.kind === 'gradient') {
-      const judged = this.judge(lease, update, payload, now)
+      const judged = this.belief.judge(lease, update, payload, now)
       if (typeof judged !== 'number') {
         this.lost(lease)
         return this.refused(volunteer, judged)
@@ -259,23 +262,6 @@ export class Run {
     return { lease, update, sumOfSquares, entry }
   }
 
-  /** The sum of squares of an update that may be believed; infinite only at a trial point, where it is an answer. */
-  private judge(lease: StartedLease, update: UpdateRequest, payload: Uint8Array, now: number): number | Refusal {
-    const { probes } = this.history.strategy
-    const trusted = this.roster.get(lease.volunteer)?.trusted === true
-    const outside = () => {
-      const alone = trusted || this.roster.alone(lease.volunteer, (other) => this.holds(other) > 0, now)
-      return this.trust.outside(lease.volunteer, lease.binding.version, alone) ?? Number.POSITIVE_INFINITY
-    }
-    if (update.lossSum === null) return outside()
-    const sumOfSquares = this.parameters.sumSquares(this.plan.codec.up, payload)
-    const bound = trusted || probes ? 'absolute' : 'relative'
-    const distrusted = this.trust.judge(lease.volunteer, sumOfSquares, unitsOf(lease, update), bound)
-    if (distrusted === null) return sumOfSquares
-    // Nobody has been where a search looks: beyond all bounds there is outside the domain.
-    return probes ? outside() : distrusted
-  }
-
   /** The journal has the submission's entry: the lease is settled and its update folded in. */
   settle({ lease, update, sumOfSquares }: Submission, entry: Entry | null, now: number): Settlement {
     const copies = lease.kind === 'gradient' ? this.leases.copies(lease) : []
@@ -297,7 +283,7 @@ export class Run {
     const computeMs = Math.min(update.computeMs, elapsedMs)
     this.roster.measured(lease.volunteer, update.examples, computeMs, elapsedMs - computeMs)
     if (lease.kind === 'gradient') {
-      this.trust.accepted(lease.volunteer, sumOfSquares, unitsOf(lease, update))
+      this.belief.accepted(lease, update, sumOfSquares)
       this.history.epochs.giveBack(doneOf(lease, update).tail)
     }
     const points = entry === null ? { train: null, test: null } : this.history.fold(entry)
@@ -312,7 +298,7 @@ export class Run {
   private followStage(): void {
     if (this.examiner.belongsTo(this.history.stage)) return
     this.examiner = new Examiner(this.history, this.dataset)
-    this.trust = new Trust()
+    this.belief.beginAnew()
   }
 
   /** The journal could not take the submission's entry: the lease is as it was, with time to try again. */
@@ -418,13 +404,8 @@ export class Run {
 
   private refused(volunteer: string, refusal: Refusal): Refusal {
     this.updatesRefused++
+    this.belief.refused(volunteer, refusal)
     const member = this.roster.get(volunteer)
-    if (refusal.code === 'non-finite' || refusal.code === 'norm-too-large') {
-      this.trust.disbelieved()
-      if (member?.trusted === true) {
-        this.failure = `training diverged: what the coordinator itself computed at version ${this.parameters.version} was refused (${refusal.message}); lower the rate`
-      }
-    }
     if (member !== undefined) member.updatesRefused++
     return refusal
   }
