@@ -22,8 +22,8 @@ export const updateRule = z.discriminatedUnion('name', [
   }),
   /**
    * Nesterov's momentum for updates that come one by one (Liu et al. 2024, "Asynchronous local-SGD training for language
-   * modeling", §5): each moves at once by its share, and each `delay`-th by the momentum, which the mean of `delay`
-   * updates renews. `delay`: about as many as there are volunteers; with 1 it is Nesterov's own.
+   * modeling"): each moves at once by its share, and each `delay`-th by the momentum, which the mean of `delay` updates
+   * renews. `delay`: about as many as there are volunteers; with 1 it is Nesterov's own.
    */
   z.strictObject({
     name: z.literal('delayed-nesterov'),

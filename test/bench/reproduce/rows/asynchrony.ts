@@ -30,9 +30,14 @@ interface Changes {
   readonly schedule?: { readonly hold: number }
 }
 const sgd = (rate: number, policy?: Changes['policy']): Changes => ({ updateRule: { name: 'sgd', rate }, policy })
+interface Adam {
+  readonly beta1?: number
+  readonly beta2?: number
+  readonly hold?: number
+}
 /** Adam's step is the same in flat and in steep directions, which is where staleness hurts; asynchrony is its momentum. */
-const adam = (rate: number, buffer: number, { beta1 = 0, beta2 = 0.999, hold = 0 } = {}): Changes => ({
-  updateRule: { name: 'adam', rate, beta1, ...(beta2 === 0.999 ? {} : { beta2 }) },
+const adam = (rate: number, buffer: number, { hold = 0, ...more }: Adam = {}): Changes => ({
+  updateRule: { name: 'adam', rate, beta1: 0, ...more },
   policy: { buffer },
   schedule: { hold },
 })

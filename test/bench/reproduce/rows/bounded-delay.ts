@@ -59,7 +59,7 @@ export const boundedDelay: Row = {
       unit: ' %',
       values: valuesOf(beginning(outcomes, named(delay)), 'idle'),
       reference: REFERENCE[delay] ?? null,
-      source: 'Li et al. 2014, fig. 9, on other work and machines',
+      source: 'Li et al. 2014, on other work and machines',
       better: 'lower',
       reach: REACH[delay] ?? null,
       aim: null,

@@ -59,7 +59,7 @@ export const mlpc = speedUpRow({
   ...{ warmUp: 1, pace: MLPC_PACE },
   // 86, 47, 35.2, 27, 29 s.
   reference: { 2: 1.83, 4: 3.19, 5: 2.97 },
-  source: "Spark 1.5's MultilayerPerceptronClassifier (Ulanov)",
+  source: "Spark's MultilayerPerceptronClassifier (ann-benchmark)",
   reach: { 4: 3.2, 5: 3.2, 8: 3.2 },
   aim: { 5: 4, 8: 5 },
   otherFit: "Spark's 84/n + 2.1·n at n = 6.3",
