@@ -2,7 +2,7 @@
  * `npm run reproduce`: a row small enough for a smoke test, through the real command line. What is finished is not run
  * again, Ctrl-C leaves what the same command goes on from, and what comes out is judged and written down.
  */
-import { existsSync, mkdirSync, readFileSync, renameSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { decode } from 'fast-png'
 import { afterAll, afterEach, expect, test } from 'vitest'
@@ -70,12 +70,18 @@ test('a row is measured, written down, left at Ctrl-C, gone on with, and not run
   const third = reproduce(...command)
   expect([await third.exit, third.errors()]).toEqual([0, expect.stringContaining('seed-1: finished before')])
 
-  // With the runs gone, what is written down is added to.
+  // With the runs gone, what is written down is added to, also where it knows nothing of a setting of today.
+  const file = join(data, 'results', 'lenet.json')
+  const { checkpointEvery: _, ...older } = result.outcomes[0].spec
+  writeFileSync(file, asJson({ ...result, outcomes: [{ ...result.outcomes[0], spec: older }] }))
   renameSync(join(data, 'lenet-seed-1'), join(data, 'gone'))
   const fourth = reproduce(...command.map((word, i) => (i === 3 ? '2' : word)), '--add')
   expect([await fourth.exit, fourth.errors()]).toEqual([0, expect.stringContaining('seed-1: written down before')])
   const added = JSON.parse(readFileSync(join(data, 'results', 'lenet.json'), 'utf8')) as Result
-  expect(added.outcomes).toEqual([result.outcomes[0], expect.objectContaining({ seed: 2, examples: 1200 })])
+  expect(added.outcomes).toEqual([
+    { ...result.outcomes[0], spec: older },
+    expect.objectContaining({ seed: 2, examples: 1200 }),
+  ])
   expect(existsSync(join(data, 'lenet-seed-1'))).toBe(false)
   renameSync(join(data, 'gone'), join(data, 'lenet-seed-1'))
 

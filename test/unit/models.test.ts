@@ -245,13 +245,16 @@ describe("LeNet-5's classic form", () => {
     expect(config.connections).toEqual(columns)
   })
 
-  test('subsamples by a coefficient and a bias a map; answers with distances to the bitmaps', async () => {
+  /** With biases that are not zero in the first layers. */
+  async function withBiases(): Promise<layers.LayersModel> {
     const whole = await loaded(model.topology)
-    setParameters(
-      whole,
-      model,
-      parameters.map((value, i) => (value === 0 && i < 200 ? 0.1 : value)),
-    )
+    const begun = parameters.map((value, i) => (value === 0 && i < 200 ? 0.1 : value))
+    setParameters(whole, model, begun)
+    return whole
+  }
+
+  test('subsamples by a coefficient and a bias a map; answers with distances to the bitmaps', async () => {
+    const whole = await withBiases()
     const bias = whole.getLayer('subsample_1').getWeights()[1].dataSync()[0]
     const coefficient = slot('subsample_1/depthwise_kernel')
     const [c1, s2, f6] = ['conv_1', 'subsample_1', 'dense_1'].map((name) => whole.getLayer(name).output)
@@ -314,12 +317,7 @@ describe("LeNet-5's classic form", () => {
   })
 
   test('what is constant is subsampled to one value', async () => {
-    const whole = await loaded(model.topology)
-    setParameters(
-      whole,
-      model,
-      parameters.map((value, i) => (value === 0 && i < 200 ? 0.1 : value)),
-    )
+    const whole = await withBiases()
     const coefficient = slot('subsample_1/depthwise_kernel')
     const bias = whole.getLayer('subsample_1').getWeights()[1].dataSync()
     const inputs = layers.input({ shape: [28, 28, 6] })
