@@ -78,9 +78,8 @@ export class BoundCrowd {
     if (this.of(volunteer).length >= LEASES_PER_VOLUNTEER) return false
     this.asleep.delete(volunteer)
     this.gone.delete(volunteer)
-    const out = this.out.map(({ stretches, who }) => ({ stretches, volunteers: [who] }))
     const idle = (who: string) => this.idle(who)
-    const draft = this.bench.strategy.next(askOf(this.epochs, { volunteer, out, idle }))
+    const draft = this.bench.strategy.next(askOf(this.epochs, { volunteer, idle }))
     this.dropIdle(volunteer)
     if ('wait' in draft) return false
     this.grant(volunteer, draft.stretches)

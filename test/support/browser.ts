@@ -25,9 +25,9 @@ export interface Tab {
 
 export function openBrowser(flags = CHROMIUM_FLAGS): Promise<Browser> {
   const executablePath = findChromium()
-  if (executablePath === null) throw new Error('the browser tests need Chromium; "npm test" installs it')
+  if (executablePath === null) throw new Error('browser tabs need Chromium; "npm test" installs it')
   const built = fileURLToPath(new URL('../../dist/contribute.html', import.meta.url))
-  if (!existsSync(built)) throw new Error('the browser tests need the built pages; run "npm run build"')
+  if (!existsSync(built)) throw new Error('browser tabs need the built pages; run "npm run build"')
   return chromium.launch({ executablePath, args: flags })
 }
 

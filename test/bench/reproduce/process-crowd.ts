@@ -14,9 +14,8 @@ type Paces = CrowdProcessOptions['paces']
 export class ProcessCrowd implements Contributors {
   failed = false
   private readonly paces: readonly Paces[]
-  private options: (paces: Paces) => CrowdProcessOptions = () => {
-    throw new Error('invariant: the crowd was not started')
-  }
+  private url = ''
+  private run = ''
   private readonly children: { child: ChildProcess; paces: Paces }[] = []
   private readonly expected = new Set<ChildProcess>()
 
@@ -28,7 +27,8 @@ export class ProcessCrowd implements Contributors {
   }
 
   start(url: string, run: string): void {
-    this.options = (paces) => ({ url, run, paces })
+    this.url = url
+    this.run = run
     for (const [at, paces] of this.paces.entries()) this.spawn(paces, at)
   }
 
@@ -49,7 +49,8 @@ export class ProcessCrowd implements Contributors {
   }
 
   private spawn(paces: Paces, at: number): void {
-    const child = spawn(process.execPath, ['--import', 'tsx', PROCESS, JSON.stringify(this.options(paces))], {
+    const options: CrowdProcessOptions = { url: this.url, run: this.run, paces }
+    const child = spawn(process.execPath, ['--import', 'tsx', PROCESS, JSON.stringify(options)], {
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
       detached: true,
     })
