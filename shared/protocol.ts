@@ -25,8 +25,6 @@ export const PROTOCOL_VERSION = 4
 
 /** A blob travels in chunks of this many bytes: heartbeats are never starved on a slow uplink. */
 export const CHUNK_BYTES = 64 * 1024
-/** Chunks that may be under way unacknowledged, each way. */
-export const WINDOW_CHUNKS = 4
 /** The largest Socket.IO frame taken; what is larger closes the connection with WebSocket code 1009. */
 export const MAX_FRAME_BYTES = 1024 * 1024
 

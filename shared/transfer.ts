@@ -3,14 +3,24 @@
  * putting together what arrives. Both sides of the wire use them; neither reads a clock nor does any I/O.
  *
  * Outgoing: everything below `received` is at the other end, everything in [received, sent) is under way, and no more
- * than a window of it. An acknowledgement moves `received` up; a lost connection moves `sent` back to what the other
- * end says it has. Nothing before `received` is ever sent again, so a transfer that is cut off any number of times
- * costs at most a window of bytes each time.
+ * than a window of it. The window fits itself to the line: every chunk that is acknowledged promptly widens it, so that
+ * a fast line with a long way is filled; every one that waits long halves it, so that on a slow line heartbeats do not
+ * wait behind chunks. An acknowledgement moves `received` up; a lost connection moves `sent` back to what the other end
+ * says it has. Nothing before `received` is ever sent again, so a transfer that is cut off any number of times costs at
+ * most a window of bytes each time.
  *
  * Incoming: bytes are taken in order only. A chunk that does not begin exactly where the last one ended, or runs over
  * the announced size, is refused and changes nothing.
  */
-import { CHUNK_BYTES, type RefusalCode, WINDOW_CHUNKS } from './protocol.ts'
+import { CHUNK_BYTES, type RefusalCode } from './protocol.ts'
+
+/** Chunks that may be under way unacknowledged at first: a small model's parameters cost one round trip. */
+export const WINDOW_FIRST = 4
+/** And at most: 80 Mbit/s over a way of 100 ms. */
+export const WINDOW_MOST = 16
+/** From its sending to its acknowledgement, milliseconds. */
+const PROMPT_MS = 250
+const LATE_MS = 2_000
 
 /** A stretch of a blob: `length` bytes from `offset`. */
 export interface Cut {
@@ -23,6 +33,8 @@ export class Outgoing {
   /** Bytes the other end has acknowledged. */
   received: number
   private sent: number
+  /** Chunks. */
+  private window = WINDOW_FIRST
 
   /** `from`: the other end has so many bytes already. */
   constructor(size: number, from = 0) {
@@ -33,14 +45,17 @@ export class Outgoing {
 
   /** The next chunk to send, null while the window is full or when everything is under way. */
   next(): Cut | null {
-    if (this.sent >= this.size || this.sent >= this.received + WINDOW_CHUNKS * CHUNK_BYTES) return null
+    if (this.sent >= this.size || this.sent >= this.received + this.window * CHUNK_BYTES) return null
     const cut = { offset: this.sent, length: Math.min(CHUNK_BYTES, this.size - this.sent) }
     this.sent += cut.length
     return cut
   }
 
-  /** The other end has everything below `received`; an older acknowledgement changes nothing. */
-  acknowledge(received: number): void {
+  /** The other end has everything below `received`, as it said so long after the chunk was sent. */
+  acknowledge(received: number, tookMs: number): void {
+    if (tookMs <= PROMPT_MS) this.window = Math.min(WINDOW_MOST, this.window + 1)
+    else if (tookMs >= LATE_MS) this.window = Math.max(1, this.window >> 1)
+    // An older acknowledgement moves nothing.
     this.received = Math.max(this.received, clamp(received, this.sent))
   }
 

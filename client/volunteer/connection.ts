@@ -17,7 +17,7 @@ import {
   refusal,
 } from '../../shared/protocol.ts'
 
-/** A window of chunks takes 26 s at 10 kB/s, a slow disk some seconds: past this the other end is gone. */
+/** The first chunks take 26 s at 10 kB/s, a slow disk some seconds: past this the other end is gone. */
 export const ANSWER_WITHIN_MS = 60_000
 const CONNECT_WITHIN_MS = 20_000
 

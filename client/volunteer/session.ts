@@ -55,6 +55,7 @@ export class Session {
   progress: Progress | null = null
   welcome: Welcome | null = null
   token: string | null
+  readonly clock: Clock
   private readonly options: SessionOptions
   private connection: Promise<Connection>
   private current: Connection | null = null
@@ -66,6 +67,7 @@ export class Session {
 
   constructor(options: SessionOptions) {
     this.options = options
+    this.clock = options.clock
     this.token = options.token
     this.connection = this.join()
   }

@@ -1,7 +1,7 @@
 /**
  * Moving bytes over a session: blobs and parameters down, updates up.
  *
- * Both ways go in chunks with a window of them under way, and both survive lost connections. A download asks for
+ * Both ways go in chunks with a window of them under way (shared/transfer.ts), and both survive lost connections. A download asks for
  * chunks by offset, each of which may be asked again, so it goes on with the first byte that is missing. An upload is
  * announced, sent and finished; when the connection is lost anywhere in between, it is announced again, and the answer
  * says from where to go on, or that the update was taken already and only its acknowledgement was lost.
@@ -54,12 +54,12 @@ export async function download(session: Session, blob: BlobName, expectedSize = 
   let incoming: Incoming | null = null
   let hash = ''
   let asking = new Outgoing(expectedSize)
-  let underWay: Promise<AnswerOf<'download'>>[] = []
+  let underWay: Asked<'download'>[] = []
   for (;;) {
     for (let cut = asking.next(); cut; cut = asking.next()) {
-      underWay.push(handled(session.ask('download', { blob, offset: cut.offset })))
+      underWay.push(asked(session, session.ask('download', { blob, offset: cut.offset })))
     }
-    const answer = await underWay.shift()!
+    const { answer, tookMs } = await underWay.shift()!
     if (incoming === null) {
       if (answer.size > MAX_BLOB_BYTES) throw new BadBlob(`a blob of ${answer.size} bytes was offered`)
       incoming = new Incoming(answer.size)
@@ -73,7 +73,7 @@ export async function download(session: Session, blob: BlobName, expectedSize = 
     if (incoming.complete) break
     if (answer.bytes.length === 0) throw new BadBlob(`${nameOf(blob)} ended at byte ${offset} of ${incoming.size}`)
     const asAsked = asking.size === incoming.size && answer.bytes.length === CHUNK_BYTES
-    if (asAsked) asking.acknowledge(taken.received)
+    if (asAsked) asking.acknowledge(taken.received, tookMs)
     else {
       // The blob is not as long as expected, or its chunks are not: ask on from here.
       asking = new Outgoing(incoming.size, taken.received)
@@ -120,22 +120,27 @@ export async function submit(
 const named = (lease: string | undefined) => (lease === undefined ? {} : { next: lease })
 
 async function send(session: Session, lease: string, upload: Outgoing, payload: Uint8Array): Promise<void> {
-  const underWay: Promise<AnswerOf<'chunk'>>[] = []
+  const underWay: Asked<'chunk'>[] = []
   while (!upload.complete) {
     for (let cut = upload.next(); cut; cut = upload.next()) {
       const bytes = payload.subarray(cut.offset, cut.offset + cut.length)
-      underWay.push(handled(session.askOnce('chunk', { lease, offset: cut.offset, bytes })))
+      underWay.push(asked(session, session.askOnce('chunk', { lease, offset: cut.offset, bytes })))
     }
-    const answer = await underWay.shift()
-    if (answer === undefined) throw new ConnectionLost('the upload came to a halt')
-    upload.acknowledge(answer.received)
+    const chunk = await underWay.shift()
+    if (chunk === undefined) throw new ConnectionLost('the upload came to a halt')
+    upload.acknowledge(chunk.answer.received, chunk.tookMs)
   }
 }
 
-/** Several are under way and awaited in order: one that fails before its turn must not end the process. */
-function handled<T>(promise: Promise<T>): Promise<T> {
-  promise.catch(() => {})
-  return promise
+/** A chunk's answer, and how long it was under way. */
+type Asked<E extends 'download' | 'chunk'> = Promise<{ readonly answer: AnswerOf<E>; readonly tookMs: number }>
+
+function asked<E extends 'download' | 'chunk'>({ clock }: Session, asking: Promise<AnswerOf<E>>): Asked<E> {
+  const since = clock.now()
+  const timed = asking.then((answer) => ({ answer, tookMs: clock.now() - since }))
+  // Several are under way and awaited in order: one that fails before its turn must not end the process.
+  timed.catch(() => {})
+  return timed
 }
 
 /** True where it cannot be told: crypto.subtle exists on secure origins only. */

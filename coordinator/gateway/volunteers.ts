@@ -39,10 +39,10 @@ const UPDATES_RETRY_MS = 500
 const PARK_MS = 8_000
 /** Malformed messages a connection may send before it is ended. */
 const MALFORMED_MAX = 100
-/** Frames that may wait in a connection's send queue before further downloads are put off. */
-const SEND_QUEUE_MAX = 64
+/** Frames that may wait in a connection's send queue before further downloads are put off: two a chunk, of four transfers. */
+const SEND_QUEUE_MAX = 128
 const SEND_QUEUE_RETRY_MS = 500
-/** Who lets so many answers wait unread is cut off. The windows of the protocol are a hundred times smaller. */
+/** Who lets so many answers wait unread is cut off. Transfers' windows are many times smaller. */
 const UNREAD_MAX = 4_096
 /** Characters of a refusal's message that were the sender's own words. */
 const QUOTED_MAX = 200

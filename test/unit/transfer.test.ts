@@ -1,9 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { CHUNK_BYTES, WINDOW_CHUNKS } from '../../shared/protocol.ts'
-import { type Cut, Incoming, Outgoing } from '../../shared/transfer.ts'
+import { CHUNK_BYTES } from '../../shared/protocol.ts'
+import { type Cut, Incoming, Outgoing, WINDOW_FIRST, WINDOW_MOST } from '../../shared/transfer.ts'
 
-const WINDOW = CHUNK_BYTES * WINDOW_CHUNKS
 const size = fc.integer({ min: 0, max: 12 * CHUNK_BYTES })
 
 /** Bytes that differ from place to place, so that a misplaced chunk shows. */
@@ -39,7 +38,7 @@ describe('a transfer', () => {
             }
             case 2: {
               const received = acknowledgements.shift()
-              if (received !== undefined) outgoing.acknowledge(received)
+              if (received !== undefined) outgoing.acknowledge(received, 10)
               break
             }
             default:
@@ -49,7 +48,7 @@ describe('a transfer', () => {
               outgoing.resume(incoming.received)
           }
           const underWay = wire.reduce((sum, cut) => sum + cut.length, 0)
-          expect(underWay).toBeLessThanOrEqual(WINDOW)
+          expect(underWay).toBeLessThanOrEqual(WINDOW_MOST * CHUNK_BYTES)
         }
         expect(Buffer.compare(incoming.bytes(), blob)).toBe(0)
       }),
@@ -69,7 +68,7 @@ describe('a transfer', () => {
           expect(cut.length).toBeLessThanOrEqual(CHUNK_BYTES)
           expected += cut.length
         }
-        expect(expected).toBe(Math.min(length, begin + WINDOW))
+        expect(expected).toBe(Math.min(length, begin + WINDOW_FIRST * CHUNK_BYTES))
         expect(outgoing.complete).toBe(begin === length)
       }),
     )
@@ -78,10 +77,32 @@ describe('a transfer', () => {
   test('an acknowledgement that is old, or of bytes never sent, moves nothing', () => {
     const outgoing = new Outgoing(3 * CHUNK_BYTES)
     outgoing.next()
-    outgoing.acknowledge(3 * CHUNK_BYTES)
+    outgoing.acknowledge(3 * CHUNK_BYTES, 10)
     expect(outgoing.received).toBe(CHUNK_BYTES)
-    outgoing.acknowledge(5)
+    outgoing.acknowledge(5, 10)
     expect(outgoing.received).toBe(CHUNK_BYTES)
+  })
+
+  test('every chunk that is acknowledged promptly widens the window, every one that waits long halves it', () => {
+    const outgoing = new Outgoing(1_000 * CHUNK_BYTES)
+    let sent = 0
+    const underWay = () => {
+      while (outgoing.next()) sent++
+      return sent - outgoing.received / CHUNK_BYTES
+    }
+    const acknowledged = (tookMs: number) => {
+      outgoing.acknowledge(outgoing.received + CHUNK_BYTES, tookMs)
+      return underWay()
+    }
+    expect(underWay()).toBe(WINDOW_FIRST)
+    const widths = Array.from({ length: 20 }, () => acknowledged(10))
+    expect(widths).toEqual(widths.map((_, i) => Math.min(WINDOW_MOST, WINDOW_FIRST + 1 + i)))
+    expect(acknowledged(1_000)).toBe(WINDOW_MOST)
+    // What is under way already stays so: the window closes as it comes in.
+    const narrower = Array.from({ length: 40 }, () => acknowledged(3_000))
+    expect(narrower.at(-1)).toBe(1)
+    expect(acknowledged(1_000)).toBe(1)
+    expect(acknowledged(10)).toBe(2)
   })
 })
 

@@ -5,7 +5,8 @@ import { MemoryBlobs } from '../../client/volunteer/blobs.ts'
 import { Refused } from '../../client/volunteer/connection.ts'
 import { Session } from '../../client/volunteer/session.ts'
 import { BadBlob, download, fetchBlob, submit } from '../../client/volunteer/transfer.ts'
-import { CHUNK_BYTES, type UpdateRequest, WINDOW_CHUNKS } from '../../shared/protocol.ts'
+import { CHUNK_BYTES, type UpdateRequest } from '../../shared/protocol.ts'
+import { WINDOW_FIRST, WINDOW_MOST } from '../../shared/transfer.ts'
 import { PromptClock } from '../support/prompt-clock.ts'
 import { sha256, WireCoordinator } from '../support/wire-coordinator.ts'
 
@@ -63,16 +64,38 @@ describe('a download', () => {
       expect(offsets('download')).toEqual(
         Array.from({ length: Math.ceil(size / CHUNK_BYTES) }, (_, i) => i * CHUNK_BYTES),
       )
-      expect(coordinator.mostDownloads).toBeLessThanOrEqual(WINDOW_CHUNKS)
+      expect(coordinator.mostDownloads).toBeLessThanOrEqual(WINDOW_MOST)
     },
   )
 
-  test('of a known size fills the window from the beginning', async () => {
-    const blob = bytesOf(6 * CHUNK_BYTES)
+  test('of a known size fills the window from the beginning, and a wider one with every prompt answer', async () => {
+    const chunks = 40
+    const blob = bytesOf(chunks * CHUNK_BYTES)
     coordinator.putVersion('run', 3, blob)
+    // No chunk is answered before as many are under way as may be.
+    coordinator.hold = (event, { offset }) => {
+      const before = offset / CHUNK_BYTES
+      const asked = Math.min(chunks, before + Math.min(WINDOW_MOST, WINDOW_FIRST + before))
+      return event === 'download' ? coordinator.until(() => offsets('download').length >= asked) : undefined
+    }
     expect(same(await download(session, { run: 'run', version: 3 }, blob.length), blob)).toBe(true)
-    expect(coordinator.mostDownloads).toBe(WINDOW_CHUNKS)
-    expect(offsets('download')).toHaveLength(6)
+    expect(coordinator.mostDownloads).toBe(WINDOW_MOST)
+    expect(offsets('download')).toHaveLength(chunks)
+  })
+
+  test('over a slow line has one chunk under way at a time', async () => {
+    const blob = bytesOf(12 * CHUNK_BYTES)
+    coordinator.putVersion('run', 3, blob)
+    const underWay: number[] = []
+    let answered = 0
+    coordinator.hold = (event) => {
+      if (event !== 'download') return undefined
+      underWay.push(offsets('download').length - answered++)
+      clock.advance(2_000)
+      return undefined
+    }
+    expect(same(await download(session, { run: 'run', version: 3 }, blob.length), blob)).toBe(true)
+    expect(underWay.slice(WINDOW_FIRST)).toEqual(Array.from({ length: 12 - WINDOW_FIRST }, () => 1))
   })
 
   test.each([10 * CHUNK_BYTES, CHUNK_BYTES + 7])(
@@ -93,7 +116,7 @@ describe('a download', () => {
     expect(coordinator.hellos.length).toBeGreaterThan(1)
     // What had arrived is not asked for again: at most a window is, for each cut.
     const cuts = coordinator.hellos.length - 1
-    expect(offsets('download').length).toBeLessThanOrEqual(8 + cuts * WINDOW_CHUNKS)
+    expect(offsets('download').length).toBeLessThanOrEqual(8 + cuts * WINDOW_MOST)
     expect(offsets('download').filter((offset) => offset === 0)).toHaveLength(1)
   })
 
@@ -219,7 +242,7 @@ describe('an update', () => {
       expect(same(coordinator.updates[0].bytes, payload)).toBe(true)
       const cuts = coordinator.hellos.length - 1
       expect(cuts).toBeGreaterThan(0)
-      expect(offsets('chunk').length).toBeLessThanOrEqual(12 + cuts * WINDOW_CHUNKS)
+      expect(offsets('chunk').length).toBeLessThanOrEqual(12 + cuts * WINDOW_MOST)
     },
   )
 
