@@ -120,6 +120,11 @@ export class Parameters {
     return this.vectors.read(PARAMETERS, target)
   }
 
+  /** No step will follow: only the parameters are kept. */
+  rest(): void {
+    this.vectors.keepOnly(PARAMETERS)
+  }
+
   /** What a checkpoint needs; `more` are vectors that the strategy keeps. Views, to be written before the next step. */
   checkpoint(more: readonly string[] = []): CheckpointVector[] {
     return this.vectors.views([PARAMETERS, ...this.rule.state, ...more])

@@ -38,20 +38,13 @@ export interface Slice {
 
 export class Vectors {
   readonly size: number
-  readonly slices: readonly Slice[]
+  slices: readonly Slice[]
   /** Names whose vectors are gone, to be used again: a kernel's memory is never freed. */
-  private readonly spare: string[] = []
+  private spare: string[] = []
 
   constructor(size: number) {
     this.size = size
-    this.slices = ranges(size).map((range) => {
-      const kernels = createKernels()
-      const count = range.to - range.from
-      const block = Math.min(count, BLOCK_FLOATS)
-      const sizes = [largestEncoding(block), 4 * block, 4 * block]
-      const [encoded, term, sum] = sizes.map((bytes) => kernels.reserve(bytes))
-      return { range, count, kernels, blocks: blocksOf(count), encoded, term, sum, pointers: new Map() }
-    })
+    this.slices = slicesOf(size)
   }
 
   get names(): string[] {
@@ -83,6 +76,15 @@ export class Vectors {
       pointers.delete(name)
     }
     this.spare.push(free)
+  }
+
+  /** Gives back the memory of all the others: it is only freed whole, so this one moves to another. */
+  keepOnly(name: string): void {
+    const values = this.read(name)
+    this.slices = slicesOf(this.size)
+    this.spare = []
+    this.create(name)
+    this.write(name, values)
   }
 
   /** target ← value */
@@ -208,6 +210,17 @@ export class Vectors {
       values.set(from)
     }
   }
+}
+
+function slicesOf(size: number): Slice[] {
+  return ranges(size).map((range) => {
+    const kernels = createKernels()
+    const count = range.to - range.from
+    const block = Math.min(count, BLOCK_FLOATS)
+    const sizes = [largestEncoding(block), 4 * block, 4 * block]
+    const [encoded, term, sum] = sizes.map((bytes) => kernels.reserve(bytes))
+    return { range, count, kernels, blocks: blocksOf(count), encoded, term, sum, pointers: new Map() }
+  })
 }
 
 /** Where the vector lies in the slice's memory. */

@@ -74,6 +74,12 @@ export class Versions {
     return kept.encoded
   }
 
+  /** Nobody will ask for one any more. */
+  clear(): void {
+    this.kept.clear()
+    this.spare.length = 0
+  }
+
   private drop(version: number, { values }: Kept): void {
     this.kept.delete(version)
     if (values !== null) this.spare.push(values)

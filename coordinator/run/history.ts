@@ -96,6 +96,8 @@ export class History {
   private gaps: number[]
   /** The newest entry folded in, and the updates since the last checkpoint. */
   private folded = 0
+  private checkpointed = 0
+  private atRest = false
   private sinceCheckpoint = 0
   private bytesSinceCheckpoint = 0
   /** When the run's clock last moved; null while it stands. */
@@ -128,6 +130,7 @@ export class History {
       seconds: 0,
     }
     this.folded = checkpoint?.seq ?? 0
+    this.checkpointed = this.folded
     this.runningSince = saved?.runningSince ?? null
   }
 
@@ -301,9 +304,29 @@ export class History {
     return due && this.strategy.quiescent && !this.suspected
   }
 
-  /** The history as it stands, to be written before anything else is folded in; null in the middle of a batch. */
+  /** A checkpoint is written that says all. */
+  get saved(): boolean {
+    return this.checkpointed === this.folded
+  }
+
+  /** This checkpoint is written. */
+  wrote({ seq }: Checkpoint): void {
+    this.checkpointed = seq
+  }
+
+  /** The run is at its end, and looked at only: what training needs is in its checkpoint, and given back. */
+  rest(): void {
+    this.atRest = true
+    this.current.rest()
+  }
+
+  get resting(): boolean {
+    return this.atRest
+  }
+
+  /** The history as it stands, to be written before anything else is folded in; null in the middle of a batch, and at rest. */
   checkpoint(run: string): Checkpoint | null {
-    if (!this.strategy.quiescent) return null
+    if (!this.strategy.quiescent || this.atRest) return null
     this.sinceCheckpoint = 0
     this.bytesSinceCheckpoint = 0
     const { counters, series, divergence, gaps, current, runningSince, trainedStack, outcomes } = this

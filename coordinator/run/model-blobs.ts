@@ -40,6 +40,11 @@ export class ModelBlobs {
     return null
   }
 
+  /** Nobody will compute with it any more. */
+  forget(run: Run): void {
+    this.made.delete(run.id)
+  }
+
   private make(stage: Stage): Made {
     const { fixed: own, ...rest } = stage.model
     const values = own?.values

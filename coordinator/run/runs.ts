@@ -86,6 +86,7 @@ export class Runs {
         run.history.fold(entry)
       }
       run.recovered()
+      this.restIfSettled(run)
     }
   }
 
@@ -168,6 +169,7 @@ export class Runs {
       run.recovered()
     })
     if (entries[0].kind === 'created' || run.state === 'finished') this.saveCheckpoint(run)
+    this.restIfSettled(run)
     this.surroundings.listener.work()
     return this.tell(run, now)
   }
@@ -244,6 +246,7 @@ export class Runs {
     const answer = this.answer(volunteer, update.next, settlement, now)
     this.announceEvents(run, settlement, now)
     if (run.history.checkpointDue || run.state === 'finished') this.saveCheckpoint(run)
+    this.restIfSettled(run)
     this.surroundings.listener.work()
     return answer
   }
@@ -382,11 +385,12 @@ export class Runs {
   private saveCheckpoint(run: Run): void {
     const { journal, listener } = this.surroundings
     // The last one of a run that failed, or may be about to, is the last that was good.
-    if (this.isBroken || run.state === 'failed' || run.history.suspected) return
+    if (this.isBroken || run.state === 'failed' || run.history.suspected || run.history.saved) return
     const checkpoint = run.history.checkpoint(run.id)
     if (checkpoint === null) return
     try {
       journal.saveCheckpoint(checkpoint)
+      run.history.wrote(checkpoint)
       if (run.spec.journal === 'since-checkpoint') journal.prune(run.id)
     } catch (error) {
       if (!(error instanceof StorageError)) throw error
@@ -395,6 +399,14 @@ export class Runs {
         error: error.message,
       })
     }
+  }
+
+  /** A run that is over takes only the memory of what it came to. Of one that failed, the last good checkpoint is read. */
+  private restIfSettled(run: Run): void {
+    if (this.isBroken || !run.settled || run.history.resting) return
+    if (run.state === 'finished' && !run.history.saved) return
+    run.history.rest()
+    this.models.forget(run)
   }
 }
 

@@ -127,6 +127,12 @@ export class Stage {
     this.scalars = this.scheduled()
   }
 
+  /** Nothing will be folded in or handed out any more: what only training needs is given back. */
+  rest(): void {
+    this.parameters.rest()
+    this.versions.clear()
+  }
+
   toJSON(): StageState {
     return {
       epochs: this.epochs.toJSON(),

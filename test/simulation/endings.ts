@@ -30,11 +30,27 @@ export interface Truth {
 
 export function checkEnding(run: Run, shadow: Shadow, truth: Truth, disk: Disk): void {
   same('J2', run.history, shadow.history, `run ${run.id}`)
-  sameCheckpoint('J2', run.history, shadow.history, `run ${run.id}`)
+  const { resting, saved } = run.history
+  const may = run.settled && (saved || run.state === 'failed')
+  must(
+    'J2',
+    resting === may,
+    `run ${run.id} is ${may ? 'over and keeps what only training needs' : 'at rest too early'}`,
+  )
+  if (!resting) sameCheckpoint('J2', run.history, shadow.history, `run ${run.id}`)
+  else if (run.state === 'finished') lastCheckpoint(run, shadow, disk)
   if (run.spec.journal === 'everything') freshFold(run, disk)
   if (run.state === 'finished') finished(run, shadow)
   else failed(run, shadow, truth)
   curves(run, truth)
+}
+
+/** What a finished run was trained with is in its last checkpoint. */
+function lastCheckpoint(run: Run, shadow: Shadow, disk: Disk): void {
+  const checkpoint = disk.loadCheckpoint(run.id) ?? undefined
+  const whole = new History(run.spec, emptyDataset(run.spec.dataset), checkpoint)
+  same('J2', whole, shadow.history, `the last checkpoint of run ${run.id}`)
+  sameCheckpoint('J2', whole, shadow.history, `run ${run.id}`)
 }
 
 export function freshFold(run: Run, disk: Disk): void {

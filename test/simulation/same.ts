@@ -1,4 +1,5 @@
 /** Whether two histories are the same: parameters, what the rule and the strategy keep beside them, counts and curves. */
+import { PARAMETERS } from '../../coordinator/parameters/parameters.ts'
 import type { History } from '../../coordinator/run/history.ts'
 import { must } from './violation.ts'
 
@@ -9,8 +10,13 @@ export function same(rule: string, history: History, expected: History, what: st
   for (const key of Object.keys(left)) {
     must(rule, left[key] === right[key], () => `${what}: ${key} is ${left[key]}, the journal says ${right[key]}`)
   }
-  const others = new Map(vectorsOf(expected).map((vector) => [vector.name, vector.values]))
   const vectors = vectorsOf(history)
+  const kept = ({ name }: { name: string }) => !history.resting || vectors.some((vector) => vector.name === name)
+  const others = new Map(
+    vectorsOf(expected)
+      .filter(kept)
+      .map((vector) => [vector.name, vector.values]),
+  )
   must(rule, vectors.length === others.size, `${what} has ${vectors.length} vectors, the journal says ${others.size}`)
   for (const { name, values } of vectors) {
     const other = others.get(name) ?? new Float32Array()
@@ -33,10 +39,11 @@ export function sameCheckpoint(rule: string, history: History, expected: History
   }
 }
 
-/** Every vector by name. The models here are smaller than one range. */
-function vectorsOf({ stage, stack, outcomes }: History): { name: string; values: ArrayLike<number> }[] {
+/** Every vector by name; at rest there are the parameters. The models here are smaller than one range. */
+function vectorsOf({ stage, stack, outcomes, resting }: History): { name: string; values: ArrayLike<number> }[] {
+  const vectors = resting ? stage.parameters.vectors.views([PARAMETERS]) : stage.vectors()
   return [
-    ...stage.vectors().map(({ name, range, values }) => ({ name: `${name}/${range}`, values })),
+    ...vectors.map(({ name, range, values }) => ({ name: `${name}/${range}`, values })),
     ...stack.map((values, i) => ({ name: `stack ${i}`, values })),
     ...(outcomes === null ? [] : [{ name: 'outcomes', values: outcomes }]),
   ]
