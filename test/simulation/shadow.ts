@@ -56,9 +56,15 @@ export class Shadow {
     if (entry.kind === 'state' && (entry.data as StateData).state === 'finished') this.stopped = true
     const { version } = history.parameters
     const { stage } = history
-    const { trained } = stage
+    const { trained, strategy } = stage
+    const held = !strategy.quiescent
     history.fold(entry)
-    const steps = history.parameters.version - version
+    let steps = history.parameters.version - version
+    // Where a stage ends early, what its buffer held becomes a version that nobody can ask for.
+    if (history.stage !== stage && held && steps === 2) {
+      this.versions.push(new Uint8Array())
+      steps--
+    }
     must('V1', steps === 0 || steps === 1, `an entry made ${steps} versions`)
     if (steps === 1) this.versions.push(parametersOf(history))
     if (history.stage === stage) return
