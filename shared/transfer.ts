@@ -3,9 +3,9 @@
  * putting together what arrives. Both sides of the wire use them; neither reads a clock nor does any I/O.
  *
  * Outgoing: everything below `received` is at the other end, everything in [received, sent) is under way, and no more
- * than a window of it. The window fits itself to the line: every chunk that is acknowledged promptly widens it, so that
- * a fast line with a long way is filled; every one that waits long halves it, so that on a slow line heartbeats do not
- * wait behind chunks. An acknowledgement moves `received` up; a lost connection moves `sent` back to what the other end
+ * than a window of it. The window fits itself to the line: it widens with every chunk that is acknowledged promptly, so
+ * that a fast line with a long way is filled, and is halved where a chunk waited long, so that on a slow line heartbeats
+ * do not wait behind chunks. An acknowledgement moves `received` up; a lost connection moves `sent` back to what the other end
  * says it has. Nothing before `received` is ever sent again, so a transfer that is cut off any number of times costs at
  * most a window of bytes each time.
  *
@@ -18,8 +18,11 @@ import { CHUNK_BYTES, type RefusalCode } from './protocol.ts'
 export const WINDOW_FIRST = 4
 /** And at most: 80 Mbit/s over a way of 100 ms. */
 export const WINDOW_MOST = 16
-/** From its sending to its acknowledgement, milliseconds. */
+/** And at least: one is sent while the other is acknowledged. */
+export const WINDOW_LEAST = 2
+/** From a chunk's sending to its acknowledgement: up to this the window widens by a chunk, past it by one a window. */
 const PROMPT_MS = 250
+/** From here on it is halved. */
 const LATE_MS = 2_000
 
 /** A stretch of a blob: `length` bytes from `offset`. */
@@ -35,6 +38,8 @@ export class Outgoing {
   private sent: number
   /** Chunks. */
   private window = WINDOW_FIRST
+  /** What was sent before here waited behind the window of before. */
+  private narrowedAt = 0
 
   /** `from`: the other end has so many bytes already. */
   constructor(size: number, from = 0) {
@@ -45,7 +50,7 @@ export class Outgoing {
 
   /** The next chunk to send, null while the window is full or when everything is under way. */
   next(): Cut | null {
-    if (this.sent >= this.size || this.sent >= this.received + this.window * CHUNK_BYTES) return null
+    if (this.sent >= this.size || this.sent >= this.received + Math.floor(this.window) * CHUNK_BYTES) return null
     const cut = { offset: this.sent, length: Math.min(CHUNK_BYTES, this.size - this.sent) }
     this.sent += cut.length
     return cut
@@ -53,8 +58,12 @@ export class Outgoing {
 
   /** The other end has everything below `received`, as it said so long after the chunk was sent. */
   acknowledge(received: number, tookMs: number): void {
-    if (tookMs <= PROMPT_MS) this.window = Math.min(WINDOW_MOST, this.window + 1)
-    else if (tookMs >= LATE_MS) this.window = Math.max(1, this.window >> 1)
+    if (tookMs < LATE_MS) {
+      this.window = Math.min(WINDOW_MOST, this.window + (tookMs <= PROMPT_MS ? 1 : 1 / this.window))
+    } else if (received > this.narrowedAt) {
+      this.window = Math.max(WINDOW_LEAST, this.window / 2)
+      this.narrowedAt = this.sent
+    }
     // An older acknowledgement moves nothing.
     this.received = Math.max(this.received, clamp(received, this.sent))
   }
@@ -63,6 +72,8 @@ export class Outgoing {
   resume(received: number): void {
     this.received = clamp(received, this.size)
     this.sent = this.received
+    this.window = WINDOW_FIRST
+    this.narrowedAt = 0
   }
 
   get complete(): boolean {

@@ -71,9 +71,10 @@ export interface Journal {
   runs(): string[]
   /**
    * Keeps the two newest checkpoints of the run (those found damaged not counted); a second at one seq replaces it.
-   * The bytes are taken at once.
+   * The bytes are taken at once; `written` is called once they are kept, which may be later (thread-journal.ts), and not
+   * at all where that fails.
    */
-  saveCheckpoint(checkpoint: Checkpoint): void
+  saveCheckpoint(checkpoint: Checkpoint, written?: () => void): void
   /** The newest checkpoint that reads back whole (a damaged one is passed over), or null. */
   loadCheckpoint(run: string): Checkpoint | null
   /** Forgets the payloads of entries up to the second-newest checkpoint; with fewer than two it does nothing. */

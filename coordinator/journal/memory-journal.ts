@@ -85,7 +85,7 @@ export class MemoryJournal implements Journal {
     return [...new Set(this.store.rows.map((row) => row.run))]
   }
 
-  saveCheckpoint({ run, seq, state, vectors }: Checkpoint): void {
+  saveCheckpoint({ run, seq, state, vectors }: Checkpoint, written = () => {}): void {
     const saved: SavedCheckpoint = {
       seq,
       state: JSON.stringify(state) ?? 'null',
@@ -95,6 +95,7 @@ export class MemoryJournal implements Journal {
     const others = (this.store.checkpoints.get(run) ?? []).filter((checkpoint) => checkpoint.seq !== seq)
     const newestFirst = [...others, saved].sort((a, b) => b.seq - a.seq)
     this.store.checkpoints.set(run, newestFirst.slice(0, 2))
+    written()
   }
 
   loadCheckpoint(run: string): Checkpoint | null {

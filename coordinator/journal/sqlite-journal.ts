@@ -168,7 +168,7 @@ class SqliteJournal implements RowJournal {
     return this.guarded(() => (this.statements.runs.all() as { run: string }[]).map(({ run }) => run))
   }
 
-  saveCheckpoint({ run, seq, state, vectors }: Checkpoint): void {
+  saveCheckpoint({ run, seq, state, vectors }: Checkpoint, written = () => {}): void {
     this.checkOpen()
     const json = JSON.stringify(state) ?? 'null'
     const rows = vectors.map(({ name, range, values }) => ({ name, range, bytes: bytesOf(values) }))
@@ -186,6 +186,7 @@ class SqliteJournal implements RowJournal {
       for (const { id } of this.checkpoints(run).slice(2)) this.deleteCheckpoint(id)
     })
     this.forgetDamaged()
+    written()
   }
 
   /**

@@ -226,10 +226,10 @@ class ThreadJournal implements Journal {
     return this.wait('runs', []) as string[]
   }
 
-  saveCheckpoint(checkpoint: Checkpoint): void {
+  saveCheckpoint(checkpoint: Checkpoint, written = () => {}): void {
     // The vectors are views of what goes on changing.
     const vectors = checkpoint.vectors.map((vector) => ({ ...vector, values: vector.values.slice() }))
-    this.follow('saveCheckpoint', { ...checkpoint, vectors }, this.nextSeq - 1)
+    this.follow('saveCheckpoint', { ...checkpoint, vectors }, this.nextSeq - 1, written)
   }
 
   loadCheckpoint(run: string): Checkpoint | null {
@@ -244,9 +244,9 @@ class ThreadJournal implements Journal {
   }
 
   /** Asks when the entries up to `seq` are in SQLite: a checkpoint stands for entries that are there. */
-  private follow(method: 'saveCheckpoint' | 'prune', argument: unknown, seq: number): void {
+  private follow(method: 'saveCheckpoint' | 'prune', argument: unknown, seq: number, done = () => {}): void {
     const failed = (error: Error) => this.onFault(storageError(error))
-    const ask = () => this.ask(method, [argument], { done: () => {}, failed })
+    const ask = () => this.ask(method, [argument], { done, failed })
     if (seq <= this.movedTo || this.broken !== null) return ask()
     this.behind.push({ seq, ask })
     this.move()

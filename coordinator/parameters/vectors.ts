@@ -80,11 +80,11 @@ export class Vectors {
 
   /** Gives back the memory of all the others: it is only freed whole, so this one moves to another. */
   keepOnly(name: string): void {
-    const values = this.read(name)
-    this.slices = slicesOf(this.size)
+    const others = new Vectors(this.size)
+    others.create(name)
+    others.write(name, this.read(name))
+    this.slices = others.slices
     this.spare = []
-    this.create(name)
-    this.write(name, values)
   }
 
   /** target ← value */

@@ -45,7 +45,7 @@ export class Granting {
     }
   }
 
-  training(member: Member, modelHash: string, now: number): LeaseReply {
+  training(member: Member, model: () => string, now: number): LeaseReply {
     const { state, trained } = this.history
     if (state !== 'running') return wait(`the run is ${state}`)
     if (trained) return wait('training is complete; the model is being tested')
@@ -80,21 +80,21 @@ export class Granting {
     const from = shuffled ? 'shuffled' : 'train'
     const sums = { fraction, reduce, compensated, overlaps, batchSize }
     const work = { kind: 'gradient', from, stretches, ...sums, budgetMs, timeBoxed } as const
-    return this.grant(member, modelHash, work, now)
+    return this.grant(member, model, work, now)
   }
 
-  evaluation(member: Member, examiner: Examiner, modelHash: string, now: number): LeaseReply {
+  evaluation(member: Member, examiner: Examiner, model: () => string, now: number): LeaseReply {
     const taken = examiner.take()
     if (taken === null) return wait('nothing is to be evaluated now')
     const budgetMs = 1000 * this.history.spec.leaseSeconds
     const sums = { fraction: 1, reduce: 'mean', compensated: false, overlaps: false, batchSize: 500 } as const
     const whole = { kind: 'evaluate', ...sums, budgetMs, timeBoxed: false } as const
-    return this.grant(member, modelHash, { ...whole, from: taken.side, stretches: taken.stretches }, now)
+    return this.grant(member, model, { ...whole, from: taken.side, stretches: taken.stretches }, now)
   }
 
   private grant(
     member: Member,
-    model: string,
+    model: () => string,
     work: Omit<HeldWork, 'id' | 'volunteer' | 'stage' | 'examples' | 'expectedMs'>,
     now: number,
   ): LeaseReply {
@@ -112,7 +112,7 @@ export class Granting {
       },
       now,
     )
-    return { ok: true, lease: this.describe(granted, model) }
+    return { ok: true, lease: this.describe(granted, model()) }
   }
 
   /** How many of the examples a lease takes. */

@@ -96,10 +96,11 @@ export class History {
   private gaps: number[]
   /** The newest entry folded in, and the updates since the last checkpoint. */
   private folded = 0
-  private checkpointed = 0
-  private atRest = false
   private sinceCheckpoint = 0
   private bytesSinceCheckpoint = 0
+  /** The newest entry that a written checkpoint has. */
+  private checkpointed = 0
+  private atRest = false
   /** When the run's clock last moved; null while it stands. */
   private runningSince: number | null = null
 
@@ -281,7 +282,10 @@ export class History {
   }
 
   private enter(state: RunState, reason: string | null, at: number): void {
-    if (state === 'finished') this.current.conclude()
+    if (state === 'finished') {
+      this.current.conclude()
+      this.current.abandon()
+    }
     this.counters.state = state
     this.counters.reason = reason
     this.runningSince = state === 'running' ? at : null

@@ -168,7 +168,7 @@ export class Run {
   }
 
   /** `elsewhere`: leases of other runs that it holds. */
-  lease(volunteer: string, modelHash: string, elsewhere: number, now: number): LeaseReply | Refusal {
+  lease(volunteer: string, model: () => string, elsewhere: number, now: number): LeaseReply | Refusal {
     const member = this.member(volunteer, now)
     this.endOutlived(volunteer)
     const held = this.leases.of(volunteer)
@@ -176,13 +176,13 @@ export class Run {
     if (held.length + elsewhere >= most) {
       // Who asks again did not hear the answer: the newest lease that it cannot know of is granted to it once more.
       const unheard = held.findLast((lease) => lease.state === 'granted')
-      if (unheard !== undefined) return { ok: true, lease: this.granting.describe(unheard, modelHash) }
+      if (unheard !== undefined) return { ok: true, lease: this.granting.describe(unheard, model()) }
       return refuse('busy', `a volunteer holds at most ${most} leases`, WAIT_MS)
     }
     if (!member.trusted || (this.suspect && !this.examiner.waiting)) {
-      return this.granting.training(member, modelHash, now)
+      return this.granting.training(member, model, now)
     }
-    return this.granting.evaluation(member, this.examiner, modelHash, now)
+    return this.granting.evaluation(member, this.examiner, model, now)
   }
 
   /** What a volunteer was granted in a stage that is over is of no use to it. */

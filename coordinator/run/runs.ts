@@ -86,6 +86,8 @@ export class Runs {
         run.history.fold(entry)
       }
       run.recovered()
+      // Where the process was gone before its last checkpoint was written.
+      if (run.settled) this.saveCheckpoint(run)
       this.restIfSettled(run)
     }
   }
@@ -200,7 +202,7 @@ export class Runs {
     if (run === undefined) return { ok: true, waitMs: 5_000, reason: 'no run is under way' }
     let elsewhere = 0
     for (const other of this.runs.values()) if (other !== run) elsewhere += other.holds(volunteer)
-    return run.lease(volunteer, this.models.hashOf(run), elsewhere, now)
+    return run.lease(volunteer, () => this.models.hashOf(run), elsewhere, now)
   }
 
   start(volunteer: string, lease: string, now: number): Start | Refusal {
@@ -385,12 +387,15 @@ export class Runs {
   private saveCheckpoint(run: Run): void {
     const { journal, listener } = this.surroundings
     // The last one of a run that failed, or may be about to, is the last that was good.
-    if (this.isBroken || run.state === 'failed' || run.history.suspected || run.history.saved) return
+    const doubtful = run.history.suspected && run.state !== 'finished'
+    if (this.isBroken || run.state === 'failed' || doubtful || run.history.saved) return
     const checkpoint = run.history.checkpoint(run.id)
     if (checkpoint === null) return
     try {
-      journal.saveCheckpoint(checkpoint)
-      run.history.wrote(checkpoint)
+      journal.saveCheckpoint(checkpoint, () => {
+        run.history.wrote(checkpoint)
+        this.restIfSettled(run)
+      })
       if (run.spec.journal === 'since-checkpoint') journal.prune(run.id)
     } catch (error) {
       if (!(error instanceof StorageError)) throw error
@@ -401,7 +406,7 @@ export class Runs {
     }
   }
 
-  /** A run that is over takes only the memory of what it came to. Of one that failed, the last good checkpoint is read. */
+  /** A run that is over keeps only what it came to. What is taken away of one that failed is its last good checkpoint. */
   private restIfSettled(run: Run): void {
     if (this.isBroken || !run.settled || run.history.resting) return
     if (run.state === 'finished' && !run.history.saved) return

@@ -127,8 +127,15 @@ export class Stage {
     this.scalars = this.scheduled()
   }
 
+  /** The run is over, maybe in the middle of a batch: what is in of it makes no step. */
+  abandon(): void {
+    this.strategy.abandon?.()
+    this.scalars = this.scheduled()
+  }
+
   /** Nothing will be folded in or handed out any more: what only training needs is given back. */
   rest(): void {
+    this.strategy.abandon?.()
     this.parameters.rest()
     this.versions.clear()
   }

@@ -43,6 +43,10 @@ export abstract class PassStrategy implements Strategy {
     return sum && this.moveOn(sum)
   }
 
+  abandon(): void {
+    this.passes.abandon()
+  }
+
   lost(): void {}
 
   left(volunteer: string): void {

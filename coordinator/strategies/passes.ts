@@ -109,6 +109,14 @@ export class Passes {
     return this.summed < portions.count ? null : this.end()
   }
 
+  /** What is summed of the pass that is open, and what waits to be, is let go. */
+  abandon(): void {
+    this.held.clear()
+    this.summed = 0
+    this.loss = 0
+    this.taken = 0
+  }
+
   left(volunteer: string): void {
     this.portions.left(volunteer)
   }
@@ -148,9 +156,7 @@ export class Passes {
     this.room.parameters.vectors.axpy(SUM, 1, ERROR)
     this.portions.turn()
     this.count++
-    this.summed = 0
-    this.loss = 0
-    this.taken = 0
+    this.abandon()
     return sum
   }
 }

@@ -101,6 +101,8 @@ export interface Strategy {
    * none to end with and another one is made.
    */
   conclude?(): Apply | 'published' | null
+  /** The run is over: what waits for the rest of its batch or pass is let go. */
+  abandon?(): void
   /** A lease of the volunteer came to nothing. */
   lost(lease: string, volunteer: string): void
   /** The volunteer is gone: forget what was only a hint. */

@@ -64,6 +64,10 @@ export class Synchronous implements Strategy {
     return { parts: inOrder.map(({ payload, examples }) => ({ payload, weight: examples / size })) }
   }
 
+  abandon(): void {
+    this.held = []
+  }
+
   lost(): void {}
 
   left(): void {}

@@ -286,8 +286,9 @@ export class Checker {
     same('J2', run.history, this.shadow(run.id).history, `run ${run.id}`)
   }
 
-  /** All is done. */
+  /** All is done, and the disk has room again. */
   ended(runs: Runs, disk: Disk): void {
+    runs.close()
     for (const run of runs.list()) {
       const truth: Truth = {
         lossSumOf: (lease) => this.losses.get(lease),

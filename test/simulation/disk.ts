@@ -38,10 +38,10 @@ export class Disk implements Journal {
     return first
   }
 
-  saveCheckpoint(checkpoint: Checkpoint): void {
+  saveCheckpoint(checkpoint: Checkpoint, written?: () => void): void {
     this.die('before-checkpoint')
     this.refuseIfFull()
-    this.memory.saveCheckpoint(checkpoint)
+    this.memory.saveCheckpoint(checkpoint, written)
     this.die('after-checkpoint')
   }
 

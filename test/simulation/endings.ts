@@ -30,14 +30,8 @@ export interface Truth {
 
 export function checkEnding(run: Run, shadow: Shadow, truth: Truth, disk: Disk): void {
   same('J2', run.history, shadow.history, `run ${run.id}`)
-  const { resting, saved } = run.history
-  const may = run.settled && (saved || run.state === 'failed')
-  must(
-    'J2',
-    resting === may,
-    `run ${run.id} is ${may ? 'over and keeps what only training needs' : 'at rest too early'}`,
-  )
-  if (!resting) sameCheckpoint('J2', run.history, shadow.history, `run ${run.id}`)
+  must('J7', run.history.resting === run.settled, `run ${run.id} is over and keeps what only training needs`)
+  if (!run.settled) sameCheckpoint('J2', run.history, shadow.history, `run ${run.id}`)
   else if (run.state === 'finished') lastCheckpoint(run, shadow, disk)
   if (run.spec.journal === 'everything') freshFold(run, disk)
   if (run.state === 'finished') finished(run, shadow)

@@ -10,13 +10,8 @@ export function same(rule: string, history: History, expected: History, what: st
   for (const key of Object.keys(left)) {
     must(rule, left[key] === right[key], () => `${what}: ${key} is ${left[key]}, the journal says ${right[key]}`)
   }
-  const vectors = vectorsOf(history)
-  const kept = ({ name }: { name: string }) => !history.resting || vectors.some((vector) => vector.name === name)
-  const others = new Map(
-    vectorsOf(expected)
-      .filter(kept)
-      .map((vector) => [vector.name, vector.values]),
-  )
+  const vectors = vectorsOf(history, history.resting)
+  const others = new Map(vectorsOf(expected, history.resting).map((vector) => [vector.name, vector.values]))
   must(rule, vectors.length === others.size, `${what} has ${vectors.length} vectors, the journal says ${others.size}`)
   for (const { name, values } of vectors) {
     const other = others.get(name) ?? new Float32Array()
@@ -39,8 +34,11 @@ export function sameCheckpoint(rule: string, history: History, expected: History
   }
 }
 
-/** Every vector by name; at rest there are the parameters. The models here are smaller than one range. */
-function vectorsOf({ stage, stack, outcomes, resting }: History): { name: string; values: ArrayLike<number> }[] {
+/** Every vector by name, or those that a run at rest has. The models here are smaller than one range. */
+function vectorsOf(
+  { stage, stack, outcomes }: History,
+  resting: boolean,
+): { name: string; values: ArrayLike<number> }[] {
   const vectors = resting ? stage.parameters.vectors.views([PARAMETERS]) : stage.vectors()
   return [
     ...vectors.map(({ name, range, values }) => ({ name: `${name}/${range}`, values })),

@@ -57,7 +57,7 @@ export class Shadow {
     const { version } = history.parameters
     const { stage } = history
     const { trained, strategy } = stage
-    const held = !strategy.quiescent
+    const held = entry.kind === 'evaluated' && !strategy.quiescent
     history.fold(entry)
     let steps = history.parameters.version - version
     // Where a stage ends early, what its buffer held becomes a version that nobody can ask for.

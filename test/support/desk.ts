@@ -97,7 +97,8 @@ export class Desk {
   ): Verdict | Refusal {
     const examples = lease.segments.reduce((sum, { from, to }) => sum + to - from, 0)
     const gradient = lease.kind === 'gradient'
-    const size = gradient ? payloadSize(codecs[lease.codec], 15) : 0
+    const vectors = lease.compensated ? 2 : 1
+    const size = gradient ? vectors * payloadSize(codecs[lease.codec], 15) : 0
     const counts = gradient
       ? { minibatches: Math.ceil(examples / lease.batchSize), correct: 0 }
       : { minibatches: 0, correct: 5 }

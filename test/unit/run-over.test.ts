@@ -64,20 +64,61 @@ describe('[J7] a run that is over', () => {
     at.hello('own', { trusted: true })
     const lease = at.lease('own')
     const { version } = at.start('own', lease)
-    // The entry of the test is written, the checkpoint after it is not.
+    // The entry of the test is written; the checkpoint after it is on its way, and once it fails.
     const { saveCheckpoint } = at.journal
-    at.journal.saveCheckpoint = (checkpoint) => {
-      at.journal.saveCheckpoint = saveCheckpoint
-      at.journal.failNext('full')
-      at.journal.saveCheckpoint(checkpoint)
+    const onTheirWay: (() => void)[] = []
+    at.journal.saveCheckpoint = (checkpoint, written) => {
+      onTheirWay.push(() => saveCheckpoint.call(at.journal, checkpoint, written))
     }
     expect(codeOf(at.submit('own', lease, version))).toBe('accepted')
     expect(at.runs.get('r0')!.state).toBe('finished')
-    expect(at.warnings).toHaveLength(1)
+    expect(heldBy(at)).toEqual(['parameters', 'first', 'second'])
+    at.journal.failNext('full')
+    expect(onTheirWay.shift()).toThrow()
     expect(heldBy(at)).toEqual(['parameters', 'first', 'second'])
     at.runs.close()
+    onTheirWay.shift()!()
     expect(checkpointed(at).vectors).toHaveLength(3)
-    expect(heldBy(at.again())).toEqual(['parameters'])
+    expect(heldBy(at)).toEqual(['parameters'])
+  })
+
+  test('whose last checkpoint was not written in time has it written when it comes back', () => {
+    const at = trained()
+    at.hello('own', { trusted: true })
+    const lease = at.lease('own')
+    const { version } = at.start('own', lease)
+    at.journal.saveCheckpoint = () => {}
+    expect(codeOf(at.submit('own', lease, version))).toBe('accepted')
+    const again = at.again()
+    expect(stateOf(again)).toBe(stateOf(at))
+    expect(heldBy(again)).toEqual(['parameters'])
+    expect(checkpointed(again).vectors).toHaveLength(3)
+  })
+
+  test('is not made ready for volunteers again', () => {
+    const at = trained()
+    const model = '0'.repeat(64)
+    expect(at.runs.blob(model)).not.toBeNull()
+    tested(at)
+    at.ask('own')
+    at.ask('a')
+    expect(at.runs.blob(model)).toBeNull()
+  })
+
+  test.each([
+    { name: 'synchronous', batchSize: 8, portionSize: 4 },
+    { name: 'gradient-descent', portionSize: 4, batchSize: 4 },
+    { name: 'sandblaster', portionSize: 4, batchSize: 4 },
+  ])('in the middle of a batch or pass of $name lets go what is in of it', (strategy) => {
+    const at = desk({ strategy, ...(strategy.name === 'synchronous' ? ADAM : {}) })
+    at.hello('a')
+    expect(at.work('a')).toBe('accepted')
+    const { history } = at.runs.get('r0')!
+    expect(history.strategy.quiescent).toBe(false)
+    at.runs.move(at.runs.get('r0')!, 'finished', null, at.now)
+    expect(history.strategy.quiescent).toBe(true)
+    expect(history.resting).toBe(true)
+    expect(stateOf(at.again())).toBe(stateOf(at))
   })
 
   test('by divergence is taken away as its last good checkpoint has it', () => {

@@ -223,8 +223,13 @@ test('a checkpoint waits for its entries, and whoever asks for it waits for both
   for (let seq = 1; seq <= 20; seq++) {
     journal.append([entry('run', seq)])
     const values = Float32Array.of(seq)
-    journal.saveCheckpoint({ run: 'run', seq, state: seq, vectors: [{ name: 'w', range: 0, values }] })
+    let written = false
+    journal.saveCheckpoint({ run: 'run', seq, state: seq, vectors: [{ name: 'w', range: 0, values }] }, () => {
+      written = true
+    })
+    expect(written).toBe(false)
     expect(journal.loadCheckpoint('run')).toMatchObject({ seq, state: seq })
+    expect(written).toBe(true)
   }
   journal.close()
 })
@@ -266,6 +271,12 @@ describe('a journal whose SQLite is full', () => {
     for (let i = 0; i < 15; i++) seq = journal.append([entry('run', seq + 1, 50_000)])
     for (const at of [seq - 1, seq]) journal.saveCheckpoint({ run: 'run', seq: at, state: at, vectors: [] })
     expect(journal.loadCheckpoint('run')).toMatchObject({ seq })
+    // One for which there is no room is not said to be written [J7].
+    const large = [{ name: 'w', range: 0, values: new Float32Array(1e6) }]
+    const said: string[] = []
+    journal.saveCheckpoint({ run: 'run', seq, state: 'large', vectors: large }, () => said.push('written'))
+    expect(journal.loadCheckpoint('run')).toMatchObject({ seq, state: seq })
+    expect([said, faults]).toEqual([[], ['full']])
     // Asking for the runs waits until what was appended is moved, or cannot be.
     const fill = () => {
       for (;;) {

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { CHUNK_BYTES } from '../../shared/protocol.ts'
-import { type Cut, Incoming, Outgoing, WINDOW_FIRST, WINDOW_MOST } from '../../shared/transfer.ts'
+import { type Cut, Incoming, Outgoing, WINDOW_FIRST, WINDOW_LEAST, WINDOW_MOST } from '../../shared/transfer.ts'
 
 const size = fc.integer({ min: 0, max: 12 * CHUNK_BYTES })
 
@@ -83,7 +83,7 @@ describe('a transfer', () => {
     expect(outgoing.received).toBe(CHUNK_BYTES)
   })
 
-  test('every chunk that is acknowledged promptly widens the window, every one that waits long halves it', () => {
+  test('every chunk that is acknowledged promptly widens the window, one that waits long halves it, once a window', () => {
     const outgoing = new Outgoing(1_000 * CHUNK_BYTES)
     let sent = 0
     const underWay = () => {
@@ -97,12 +97,15 @@ describe('a transfer', () => {
     expect(underWay()).toBe(WINDOW_FIRST)
     const widths = Array.from({ length: 20 }, () => acknowledged(10))
     expect(widths).toEqual(widths.map((_, i) => Math.min(WINDOW_MOST, WINDOW_FIRST + 1 + i)))
-    expect(acknowledged(1_000)).toBe(WINDOW_MOST)
-    // What is under way already stays so: the window closes as it comes in.
-    const narrower = Array.from({ length: 40 }, () => acknowledged(3_000))
-    expect(narrower.at(-1)).toBe(1)
-    expect(acknowledged(1_000)).toBe(1)
-    expect(acknowledged(10)).toBe(2)
+    // What is under way already stays so, and waited behind the window of before: it comes in, and one halving is all.
+    const narrower = Array.from({ length: 60 }, () => acknowledged(3_000))
+    expect(narrower[WINDOW_MOST - 1]).toBe(WINDOW_MOST / 2)
+    expect(narrower.at(-1)).toBe(WINDOW_LEAST)
+    // A long way that is not slow: a chunk more for every window.
+    expect(Array.from({ length: 3 }, () => acknowledged(600))).toEqual([2, 2, 3])
+    expect(acknowledged(10)).toBe(4)
+    outgoing.resume(sent * CHUNK_BYTES)
+    expect(underWay()).toBe(WINDOW_FIRST)
   })
 })
 

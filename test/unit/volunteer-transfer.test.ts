@@ -6,7 +6,7 @@ import { Refused } from '../../client/volunteer/connection.ts'
 import { Session } from '../../client/volunteer/session.ts'
 import { BadBlob, download, fetchBlob, submit } from '../../client/volunteer/transfer.ts'
 import { CHUNK_BYTES, type UpdateRequest } from '../../shared/protocol.ts'
-import { WINDOW_FIRST, WINDOW_MOST } from '../../shared/transfer.ts'
+import { WINDOW_FIRST, WINDOW_LEAST, WINDOW_MOST } from '../../shared/transfer.ts'
 import { PromptClock } from '../support/prompt-clock.ts'
 import { sha256, WireCoordinator } from '../support/wire-coordinator.ts'
 
@@ -83,7 +83,7 @@ describe('a download', () => {
     expect(offsets('download')).toHaveLength(chunks)
   })
 
-  test('over a slow line has one chunk under way at a time', async () => {
+  test('over a slow line has few chunks under way', async () => {
     const blob = bytesOf(12 * CHUNK_BYTES)
     coordinator.putVersion('run', 3, blob)
     const underWay: number[] = []
@@ -95,7 +95,7 @@ describe('a download', () => {
       return undefined
     }
     expect(same(await download(session, { run: 'run', version: 3 }, blob.length), blob)).toBe(true)
-    expect(underWay.slice(WINDOW_FIRST)).toEqual(Array.from({ length: 12 - WINDOW_FIRST }, () => 1))
+    expect(Math.max(...underWay.slice(WINDOW_FIRST))).toBeLessThanOrEqual(WINDOW_LEAST)
   })
 
   test.each([10 * CHUNK_BYTES, CHUNK_BYTES + 7])(
