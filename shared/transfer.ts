@@ -5,9 +5,9 @@
  * Outgoing: everything below `received` is at the other end, everything in [received, sent) is under way, and no more
  * than a window of it. The window fits itself to the line: it widens with every chunk that is acknowledged promptly, so
  * that a fast line with a long way is filled, and is halved where a chunk waited long, so that on a slow line heartbeats
- * do not wait behind chunks. An acknowledgement moves `received` up; a lost connection moves `sent` back to what the other end
- * says it has. Nothing before `received` is ever sent again, so a transfer that is cut off any number of times costs at
- * most a window of bytes each time.
+ * do not wait behind chunks. An acknowledgement moves `received` up; a lost connection moves `sent` back to what the
+ * other end says it has. Nothing before `received` is ever sent again, so a transfer that is cut off any number of times
+ * costs at most a window of bytes each time.
  *
  * Incoming: bytes are taken in order only. A chunk that does not begin exactly where the last one ended, or runs over
  * the announced size, is refused and changes nothing.
