@@ -39,7 +39,7 @@ const UPDATES_RETRY_MS = 500
 const PARK_MS = 8_000
 /** Malformed messages a connection may send before it is ended. */
 const MALFORMED_MAX = 100
-/** Frames that may wait in a connection's send queue before further downloads are put off: two a chunk, of four transfers. */
+/** Frames that may wait in a connection's send queue before downloads are put off: two a chunk, of four transfers. */
 const SEND_QUEUE_MAX = 128
 const SEND_QUEUE_RETRY_MS = 500
 /** Who lets so many answers wait unread is cut off. Transfers' windows are many times smaller. */

@@ -328,7 +328,10 @@ export class History {
     return this.atRest
   }
 
-  /** The history as it stands, to be written before anything else is folded in; null in the middle of a batch, and at rest. */
+  /**
+   * The history as it stands, to be written before anything else is folded in; null in the middle of a batch, and at
+   * rest.
+   */
   checkpoint(run: string): Checkpoint | null {
     if (!this.strategy.quiescent || this.atRest) return null
     this.sinceCheckpoint = 0

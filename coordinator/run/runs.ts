@@ -406,7 +406,7 @@ export class Runs {
     }
   }
 
-  /** A run that is over keeps only what it came to. What is taken away of one that failed is its last good checkpoint. */
+  /** A run that is over keeps only what it came to; of one that failed its last good checkpoint is taken away. */
   private restIfSettled(run: Run): void {
     if (this.isBroken || !run.settled || run.history.resting) return
     if (run.state === 'finished' && !run.history.saved) return

@@ -1,4 +1,4 @@
-/** What a run takes once it is over: a coordinator that ran many holds what they came to, not what they were trained with. */
+/** What a run keeps once it is over: what it came to, not what it was trained with. */
 import { describe, expect, test } from 'vitest'
 import { codeOf, type Desk, desk, stateOf } from '../support/desk.ts'
 
