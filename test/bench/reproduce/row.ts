@@ -114,5 +114,9 @@ export function beginning(outcomes: Outcomes, prefix: string): Outcome[] {
 export const valuesOf = (outcomes: readonly Outcome[], figure: string): number[] =>
   outcomes.map(({ figures }) => figures[figure])
 
-export const meanOf = (values: readonly number[]): number =>
-  values.reduce((sum, value) => sum + value, 0) / values.length
+export function meanOf(values: readonly number[]): number {
+  const sum = values.reduce((sum, value) => sum + value, 0)
+  const size = values.reduce((sum, value) => sum + Math.abs(value), 0)
+  // What rounding leaves of values that cancel out.
+  return Math.abs(sum) <= 1e-12 * size ? 0 : sum / values.length
+}
