@@ -54,7 +54,7 @@ const offsets = (event: 'download' | 'chunk') =>
   coordinator.log.filter((logged) => logged.event === event).map(({ request }) => request.offset as number)
 
 describe('a download', () => {
-  test.each([1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 9 * CHUNK_BYTES + 5])(
+  test.each([1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 9 * CHUNK_BYTES + 5, 3 * WINDOW_MOST * CHUNK_BYTES])(
     'of %i bytes arrives whole',
     async (size) => {
       const blob = bytesOf(size)
@@ -108,15 +108,16 @@ describe('a download', () => {
   )
 
   test('goes on with the first missing byte after the connection was lost', async () => {
-    const blob = bytesOf(8 * CHUNK_BYTES)
+    const chunks = 4 * WINDOW_MOST
+    const blob = bytesOf(chunks * CHUNK_BYTES)
     const hash = coordinator.putBlob(blob)
     coordinator.intervene = (event, _request, count) =>
-      event === 'download' && count % 5 === 0 ? 'cut-before' : undefined
+      event === 'download' && count % 30 === 0 ? 'cut-before' : undefined
     expect(same(await download(session, { hash }), blob)).toBe(true)
     expect(coordinator.hellos.length).toBeGreaterThan(1)
     // What had arrived is not asked for again: at most a window is, for each cut.
     const cuts = coordinator.hellos.length - 1
-    expect(offsets('download').length).toBeLessThanOrEqual(8 + cuts * WINDOW_MOST)
+    expect(offsets('download').length).toBeLessThanOrEqual(chunks + cuts * WINDOW_MOST)
     expect(offsets('download').filter((offset) => offset === 0)).toHaveLength(1)
   })
 
@@ -236,13 +237,14 @@ describe('an update', () => {
   test.each(['cut-before', 'cut-after'] as const)(
     'goes on where it was after the connection was lost (%s)',
     async (cut) => {
-      const payload = bytesOf(12 * CHUNK_BYTES)
-      coordinator.intervene = (event, _request, count) => (event === 'chunk' && count % 7 === 0 ? cut : undefined)
+      const chunks = 4 * WINDOW_MOST
+      const payload = bytesOf(chunks * CHUNK_BYTES)
+      coordinator.intervene = (event, _request, count) => (event === 'chunk' && count % 30 === 0 ? cut : undefined)
       await submit(session, update, payload, () => undefined)
       expect(same(coordinator.updates[0].bytes, payload)).toBe(true)
       const cuts = coordinator.hellos.length - 1
       expect(cuts).toBeGreaterThan(0)
-      expect(offsets('chunk').length).toBeLessThanOrEqual(12 + cuts * WINDOW_MOST)
+      expect(offsets('chunk').length).toBeLessThanOrEqual(chunks + cuts * WINDOW_MOST)
     },
   )
 
