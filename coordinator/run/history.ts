@@ -336,24 +336,29 @@ export class History {
     if (!this.strategy.quiescent || this.atRest) return null
     this.sinceCheckpoint = 0
     this.bytesSinceCheckpoint = 0
-    const { counters, series, divergence, gaps, current, runningSince, trainedStack, outcomes } = this
-    const saved: Omit<Saved, 'series' | 'divergence' | 'stageState'> & Record<string, unknown> = {
-      ...{ counters, series, divergence, gaps, runningSince },
-      stage: current.index,
-      stageState: current,
-      stack: trainedStack.map(({ length }) => length),
-      outcomes: outcomes?.length ?? 0,
-    }
+    const { current, trainedStack, outcomes } = this
     return {
       run,
       seq: this.folded,
       // Written as JSON at once: what goes on changing is not kept.
-      state: JSON.parse(JSON.stringify(saved)),
+      state: JSON.parse(JSON.stringify(this)),
       vectors: [
         ...current.vectors(),
         ...trainedStack.flatMap((values, i) => cut(`stack-${i}`, values)),
         ...(outcomes === null ? [] : cut(OUTCOMES, floatsOf(outcomes))),
       ],
+    }
+  }
+
+  /** What a checkpoint says beside its vectors. */
+  toJSON(): Omit<Saved, 'series' | 'divergence' | 'stageState'> & Record<string, unknown> {
+    const { counters, series, divergence, gaps, current, runningSince, trainedStack, outcomes } = this
+    return {
+      ...{ counters, series, divergence, gaps, runningSince },
+      stage: current.index,
+      stageState: current,
+      stack: trainedStack.map(({ length }) => length),
+      outcomes: outcomes?.length ?? 0,
     }
   }
 }

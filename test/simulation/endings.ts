@@ -7,7 +7,7 @@ import { hasOneOutcome, trainedAlone } from './alone.ts'
 import type { Disk } from './disk.ts'
 import { emptyDataset } from './examples.ts'
 import { LOST, measureAt, outcomesOf } from './honest.ts'
-import { same, sameCheckpoint } from './same.ts'
+import { same, sameState } from './same.ts'
 import type { Shadow } from './shadow.ts'
 import { must } from './violation.ts'
 
@@ -30,9 +30,9 @@ export interface Truth {
 
 export function checkEnding(run: Run, shadow: Shadow, truth: Truth, disk: Disk): void {
   same('J2', run.history, shadow.history, `run ${run.id}`)
+  sameState('J2', run.history, shadow.history, `run ${run.id}`)
   must('J7', run.history.resting === run.settled, `run ${run.id} is over and keeps what only training needs`)
-  if (!run.settled) sameCheckpoint('J2', run.history, shadow.history, `run ${run.id}`)
-  else if (run.state === 'finished') lastCheckpoint(run, shadow, disk)
+  if (run.state === 'finished') lastCheckpoint(run, shadow, disk)
   if (run.spec.journal === 'everything') freshFold(run, disk)
   if (run.state === 'finished') finished(run, shadow)
   else failed(run, shadow, truth)
@@ -44,7 +44,7 @@ function lastCheckpoint(run: Run, shadow: Shadow, disk: Disk): void {
   const checkpoint = disk.loadCheckpoint(run.id) ?? undefined
   const whole = new History(run.spec, emptyDataset(run.spec.dataset), checkpoint)
   same('J2', whole, shadow.history, `the last checkpoint of run ${run.id}`)
-  sameCheckpoint('J2', whole, shadow.history, `run ${run.id}`)
+  sameState('J2', whole, shadow.history, `the last checkpoint of run ${run.id}`)
 }
 
 export function freshFold(run: Run, disk: Disk): void {

@@ -23,13 +23,13 @@ export function same(rule: string, history: History, expected: History, what: st
   }
 }
 
-/** The same for all that a checkpoint holds. It counts as one taken, so it is for the end of a story only. */
-export function sameCheckpoint(rule: string, history: History, expected: History, what: string): void {
-  const [left, right] = [history, expected].map((one) => one.checkpoint('any')?.state as Record<string, unknown>)
-  for (const key of Object.keys(left ?? {})) {
+/** The same for all that a checkpoint says. */
+export function sameState(rule: string, history: History, expected: History, what: string): void {
+  const [left, right] = [history, expected].map((one) => one.toJSON())
+  for (const key of Object.keys(left)) {
     // What an open epoch looks like is compared above.
     if (key === 'stageState') continue
-    const [a, b] = [JSON.stringify(left[key]), JSON.stringify(right?.[key])]
+    const [a, b] = [JSON.stringify(left[key]), JSON.stringify(right[key])]
     must(rule, a === b, `${what}: ${key} of a checkpoint is ${a}, the journal says ${b}`)
   }
 }
