@@ -55,7 +55,6 @@ export class Session {
   progress: Progress | null = null
   welcome: Welcome | null = null
   token: string | null
-  readonly clock: Clock
   private readonly options: SessionOptions
   private connection: Promise<Connection>
   private current: Connection | null = null
@@ -67,9 +66,12 @@ export class Session {
 
   constructor(options: SessionOptions) {
     this.options = options
-    this.clock = options.clock
     this.token = options.token
     this.connection = this.join()
+  }
+
+  get clock(): Clock {
+    return this.options.clock
   }
 
   async ask<E extends EventName>(event: E, request: RequestOf<E>): Promise<AnswerOf<E>> {
