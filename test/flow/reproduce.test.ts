@@ -11,7 +11,7 @@ import { svg } from '../bench/reproduce/chart.ts'
 import { judge, missed } from '../bench/reproduce/judge.ts'
 import type { Result } from '../bench/reproduce/results.ts'
 import { asJson, section } from '../bench/reproduce/results.ts'
-import type { Claim, Trial } from '../bench/reproduce/row.ts'
+import { type Claim, meanOf, type Trial } from '../bench/reproduce/row.ts'
 import { fitted } from '../bench/reproduce/rows/speed-up.ts'
 import { inTabs, placeOf, ROWS } from '../bench/reproduce/rows.ts'
 import { newFolder, removeFolders, until } from '../support/coordinator.ts'
@@ -160,6 +160,12 @@ test('what is measured in tabs is another result of its row, after all rows', ()
   expect(inTabs(ROWS[0]).choices!(settings).trials[0].crowd.measured).toEqual({ tabs: true })
   const places = [ROWS[0].name, ROWS.at(-1)!.name, `${ROWS[0].name}-tabs`, `${ROWS[1].name}-tabs`].map(placeOf)
   expect(places).toEqual(places.toSorted((a, b) => a - b))
+})
+
+test('values that cancel out have a mean of 0, small ones keep theirs', () => {
+  expect(0.1 + 0.2 - 0.3).not.toBe(0)
+  expect(meanOf([0.1, 0.2, -0.3])).toBe(0)
+  expect(meanOf([1e-9, 3e-9])).toBeCloseTo(2e-9, 20)
 })
 
 test('the mean is judged, or the worst, against reach and aim', () => {
