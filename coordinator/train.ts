@@ -209,7 +209,8 @@ function writePictures(runs: Runs, run: Run, target: string): string[] {
 
 function reportJson(detail: RunDetail, modelPath: string, pictures: string[]): void {
   const { run, testAccuracy, testLoss, testMeasure, trainLoss, epoch: epochs, versions, examples } = detail
-  const { updatesAccepted, updatesRefused, meanStaleness, bytesUp, bytesDown, seconds, examplesPerSecond } = detail
+  const { updatesAccepted, updatesRefused, meanStaleness, bytesUp, bytesDown, seconds } = detail
+  const examplesPerSecond = seconds === 0 ? 0 : examples / seconds
   const counts = { updatesAccepted, updatesRefused, meanStaleness, bytesUp, bytesDown, seconds, examplesPerSecond }
   const measured = { testAccuracy, testLoss, testMeasure, trainLoss, epochs, versions, examples }
   console.log(JSON.stringify({ run, ...measured, ...counts, modelPath, pictures }))

@@ -53,6 +53,7 @@ export interface RunDetail {
   bytesDown: number
   /** Seconds spent in state running. */
   seconds: number
+  /** Accepted in about the last ten of those seconds; `examples / seconds` is the mean. */
   examplesPerSecond: number
   createdAt: string
   /** Address of the tfjs model on this coordinator; `npm run train --json` gives a path on the disk instead. */

@@ -48,7 +48,7 @@ export interface VolunteerOptions {
   onStatus?(status: VolunteerStatus): void
 }
 
-/** The speed shown is a mean over about so much computing. */
+/** The speed shown is a mean over about so much time at work. */
 const SPEED_OVER_MS = 20_000
 const WAIT_AT_LEAST_MS = 20
 const WAIT_AT_MOST_MS = 60_000
@@ -104,6 +104,8 @@ export class Volunteer {
   private updatesAccepted = 0
   private updatesRefused = 0
   private speed = { examples: 0, ms: 0 }
+  /** Work since then is not yet in the speed. */
+  private speedSince = 0
 
   constructor(options: VolunteerOptions) {
     this.options = options
@@ -239,6 +241,7 @@ export class Volunteer {
     const taken = this.coming
     const after = taken.then((ready) => {
       this.next = null
+      if (this.begun.size === 0) this.speedSince = this.clock.now()
       this.begun.add(ready)
       return this.nextLease(hands, offered)
     })
@@ -318,13 +321,15 @@ export class Volunteer {
     return result
   }
 
-  private accepted(ready: ReadyLease, { examples, computeMs }: LeaseResult): void {
+  private accepted(ready: ReadyLease, { examples }: LeaseResult): void {
     this.ended(ready)
     this.refusalsInARow = 0
     this.updatesAccepted++
     this.examples += examples
-    const kept = 0.5 ** (computeMs / SPEED_OVER_MS)
-    this.speed = { examples: kept * this.speed.examples + examples, ms: kept * this.speed.ms + computeMs }
+    const ms = this.clock.now() - this.speedSince
+    this.speedSince += ms
+    const kept = 0.5 ** (ms / SPEED_OVER_MS)
+    this.speed = { examples: kept * this.speed.examples + examples, ms: kept * this.speed.ms + ms }
     this.report()
   }
 

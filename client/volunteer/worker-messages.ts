@@ -47,7 +47,7 @@ export interface VolunteerStatus {
   examples: number
   updatesAccepted: number
   updatesRefused: number
-  /** Speed while computing. */
+  /** Speed at work: computing, fetching and sending, but not waiting for work. */
   examplesPerSecond: number | null
   progress: Progress | null
   /** The identity to keep and to start with next time. */

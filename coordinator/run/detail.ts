@@ -46,7 +46,7 @@ export function detailOf(run: Run, now: number): RunDetail {
     bytesUp: counts.bytesUp,
     bytesDown: run.bytesDown,
     seconds,
-    examplesPerSecond: seconds === 0 ? 0 : counts.examples / seconds,
+    examplesPerSecond: series.recentRate(counts.examples, seconds),
     createdAt: new Date(run.createdAt).toISOString(),
     modelPath: `/api/runs/${run.id}/model.json`,
     parameters: run.parameters.size,

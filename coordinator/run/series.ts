@@ -9,6 +9,8 @@ const POINTS_MAX = 1_000
 const POINT_SECONDS = 1
 /** The train loss that is shown is a mean over about so many examples. */
 const LOSS_EXAMPLES = 4_000
+/** The rate that is shown is that of about so much running time. */
+const RATE_SECONDS = 10
 
 export interface SeriesState {
   train: TrainPoint[]
@@ -72,6 +74,13 @@ export class Series {
   /** Mean loss of the examples of the last few updates. */
   get recentLoss(): number | null {
     return this.state.recent?.loss ?? null
+  }
+
+  /** Examples a second lately, of a run that has accepted so many in so much running time. */
+  recentRate(examples: number, seconds: number): number {
+    const before = this.state.train.findLast((point) => point.seconds <= seconds - RATE_SECONDS)
+    const since = before ?? { examples: 0, seconds: 0 }
+    return seconds > since.seconds ? (examples - since.examples) / (seconds - since.seconds) : 0
   }
 
   /** Adds an accepted update; returns the point it completes, if it does. */

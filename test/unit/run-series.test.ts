@@ -22,6 +22,17 @@ describe('Series', () => {
     expect(series.train).toHaveLength(1)
   })
 
+  it('tells the rate of the last ten seconds: none once nobody contributes, the mean of all while there are fewer', () => {
+    const series = new Series()
+    expect(series.recentRate(0, 0)).toBe(0)
+    for (let i = 1; i <= 10; i++) series.observe(observation(i, 10 * i))
+    expect(series.recentRate(100, 10)).toBe(10)
+    for (let i = 1; i <= 40; i++) series.observe(observation(10 + i / 4, 100 + 10 * i))
+    expect(series.recentRate(500, 20)).toBe(40)
+    expect(series.recentRate(500, 25)).toBeCloseTo((500 - 300) / 10)
+    expect(series.recentRate(500, 60)).toBe(0)
+  })
+
   it('[G3] holds a bounded number of points, the newest among them, however long the run', () => {
     const series = new Series()
     for (let i = 1; i <= 20_000; i++) {

@@ -220,4 +220,20 @@ describe('a volunteer', () => {
     expect(states).toContain('working')
     expect(one.status).toMatchObject({ backend: 'cpu', device: 'plain loops', token: 'token-1', updatesRefused: 0 })
   })
+
+  test('its speed is that of all its time at work, sending included, waiting not', async () => {
+    const clock = new PromptClock()
+    bench.coordinator.intervene = (event, _request, count) => {
+      if (event === 'update') clock.advance(120)
+      return event === 'lease' && count === 1 ? ({ ok: true, waitMs: 1234, reason: 'warm start' } as never) : undefined
+    }
+    bench.coordinator.grant(lease('l1'))
+    const { volunteer: one } = volunteer({
+      clock,
+      openEngine: async () => new SoftmaxEngine(() => clock.advance(60)),
+    })
+    await reached(() => one.status.updatesAccepted === 1)
+    expect(clock.slept).toContain(1234)
+    expect(one.status.examplesPerSecond).toBeCloseTo((1000 * 20) / (3 * 60 + 120))
+  })
 })

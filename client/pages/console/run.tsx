@@ -144,7 +144,7 @@ function Headline({ run, watch }: { run: RunDetail; watch: Watch }) {
         <Tile
           name="Examples a second"
           value={rate(run.state === 'running' ? run.examplesPerSecond : null)}
-          note={`train loss ${loss(run.trainLoss)}`}
+          note={`mean ${rate(run.seconds === 0 ? null : run.examples / run.seconds)}`}
         />
         <Tile
           name="Volunteers"
