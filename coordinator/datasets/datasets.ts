@@ -1,41 +1,42 @@
 /**
  * Opens a dataset by what a RunSpec says of it: reads its files, takes the part that is asked for, and cuts it into
- * shards. Runs of the same files share one copy of them.
+ * shards. Runs of the same part share its shards, and runs of the same files one copy of them.
  */
+import { statSync } from 'node:fs'
 import type { DatasetSpec } from '../../shared/run-spec.ts'
 import type { Dataset } from './dataset.ts'
 import type { Examples, Source } from './examples.ts'
 import { readFashionMnist } from './fashion-mnist.ts'
 import { readIdxFiles } from './idx-files.ts'
+import { InUse } from './in-use.ts'
 import { readMnist } from './mnist.ts'
 import { split } from './split.ts'
+import { Unfit } from './unfit.ts'
 
-export { SHARD_EXAMPLES } from './split.ts'
+const datasets = new InUse<Dataset>()
+const sources = new InUse<Source>()
+/** What a dataset was cut from is in use for as long as it is. */
+const cutFrom = new WeakMap<Dataset, Source>()
 
-/** Throws where the name is unknown, a file cannot be read, or more examples are asked for than exist, saying what there is. */
+/** Throws Unfit where a file cannot be read, or more examples are asked for than exist, saying what there is. */
 export function openDataset(spec: DatasetSpec): Dataset {
-  const { name, validate } = spec
-  const { inputShape, classes, labelled, ...all } = shared(spec)
-  const { train, test } = validate === undefined ? all : heldOut(name, inputShape, all.train, validate)
-  return {
-    name,
-    inputShape,
-    classes,
-    labelled: labelled.train && (labelled.test || validate !== undefined),
-    train: split(name, 'training', inputShape, first(name, 'training', inputShape, train, spec.train)),
-    test: split(name, 'test', inputShape, first(name, 'test', inputShape, test, spec.test)),
-  }
+  const { train, test, validate, ...files } = spec
+  const key = JSON.stringify([files, stampsOf(files as DatasetSpec)])
+  return datasets.get(JSON.stringify([key, train, test, validate]), () => {
+    const source = sources.get(key, () => read(spec))
+    const dataset = cut(spec, source)
+    cutFrom.set(dataset, source)
+    return dataset
+  })
 }
 
-/** Kept while a run still holds its examples: a coordinator that serves for months lets go of what nobody uses. */
-const open = new Map<string, WeakRef<Source>>()
-
-function shared(spec: DatasetSpec): Source {
-  const { train: _, test: __, validate: ___, ...files } = spec
-  const key = JSON.stringify(files)
-  const source = open.get(key)?.deref() ?? read(spec)
-  open.set(key, new WeakRef(source))
-  return source
+/** Of an operator's own files, so that one that was written anew is read anew. */
+function stampsOf(spec: DatasetSpec): (number | undefined)[] {
+  if (spec.name !== 'idx') return []
+  return [spec.trainInputs, spec.testInputs, spec.trainLabels, spec.testLabels].flatMap((path) => {
+    const file = path === undefined ? undefined : statSync(path, { throwIfNoEntry: false })
+    return [file?.mtimeMs, file?.size]
+  })
 }
 
 function read(spec: DatasetSpec): Source {
@@ -46,10 +47,19 @@ function read(spec: DatasetSpec): Source {
       return readFashionMnist(spec.folder)
     case 'idx':
       return readIdxFiles(spec)
-    default: {
-      const { name } = spec as { name: string }
-      throw new Error(`there is no dataset ${name}: expected one of mnist, fashion-mnist, idx`)
-    }
+  }
+}
+
+function cut(spec: DatasetSpec, { inputShape, classes, labelled, ...all }: Source): Dataset {
+  const { name, validate } = spec
+  const { train, test } = validate === undefined ? all : heldOut(inputShape, all.train, validate)
+  return {
+    name,
+    inputShape,
+    classes,
+    labelled: labelled.train && (labelled.test || validate !== undefined),
+    train: split(name, 'training', inputShape, first('train', 'training', inputShape, train, spec.train)),
+    test: split(name, 'test', inputShape, first('test', 'test', inputShape, test, spec.test)),
   }
 }
 
@@ -62,12 +72,10 @@ const between = (size: number, { inputs, labels }: Examples, from: number, to: n
 })
 
 /** The last `validate` training examples as the test examples, and the others as the training examples. */
-function heldOut(name: string, inputShape: readonly number[], train: Examples, validate: number) {
+function heldOut(inputShape: readonly number[], train: Examples, validate: number) {
   const { count } = train
-  if (!Number.isInteger(validate) || validate < 1 || validate >= count) {
-    throw new Error(
-      `dataset ${name} has ${count} training examples: expected validate to be from 1 to ${count - 1}, got ${validate}`,
-    )
+  if (validate >= count) {
+    throw new Unfit('dataset.validate', `expected 1 to ${count - 1} of the ${count} training examples, got ${validate}`)
   }
   const size = sizeOf(inputShape)
   return {
@@ -77,15 +85,14 @@ function heldOut(name: string, inputShape: readonly number[], train: Examples, v
 }
 
 function first(
-  name: string,
+  field: 'train' | 'test',
   part: string,
   inputShape: readonly number[],
   examples: Examples,
   asked = examples.count,
 ): Examples {
   const { count } = examples
-  if (!Number.isInteger(asked) || asked < 1 || asked > count) {
-    throw new Error(`dataset ${name} has ${count} ${part} examples: expected a number from 1 to that, got ${asked}`)
-  }
+  if (asked > count)
+    throw new Unfit(`dataset.${field}`, `expected 1 to ${count}, the ${part} examples there are, got ${asked}`)
   return between(sizeOf(inputShape), examples, 0, asked)
 }

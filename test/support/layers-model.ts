@@ -2,7 +2,7 @@
 import '@tensorflow/tfjs-backend-cpu'
 import * as tf from '@tensorflow/tfjs-core'
 import { type LayersModel, loadLayersModel } from '@tensorflow/tfjs-layers'
-import type { Examples } from '../../coordinator/datasets/mnist.ts'
+import type { Examples } from '../../coordinator/datasets/examples.ts'
 
 /** Loads model.json with its weights as `tf.loadLayersModel` does from a server, from the bytes of the two files. */
 export async function loadFiles(json: Uint8Array, weights: Uint8Array): Promise<LayersModel> {

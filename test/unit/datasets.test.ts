@@ -2,11 +2,14 @@ import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { gunzipSync, gzipSync } from 'node:zlib'
 import { afterAll, describe, expect, test } from 'vitest'
-import { openDataset, SHARD_EXAMPLES } from '../../coordinator/datasets/datasets.ts'
+import { openDataset } from '../../coordinator/datasets/datasets.ts'
 import { parseIdx, readIdx } from '../../coordinator/datasets/idx.ts'
 import { mnistFolder, readMnist } from '../../coordinator/datasets/mnist.ts'
+import { SHARD_EXAMPLES } from '../../coordinator/datasets/split.ts'
 import { type DatasetSpec, parseRunSpec } from '../../shared/run-spec.ts'
 import { decodeShard } from '../../shared/shard.ts'
 
@@ -21,6 +24,17 @@ function idxFile(name: string, dimensions: number[], elements: number[], compres
   return join(folder, name)
 }
 
+/** What a dataset that cannot be opened is refused with. */
+const unfit = (field: string, message: string) =>
+  expect.objectContaining({ field: `dataset.${field}`, message: expect.stringContaining(message) })
+
+async function collectGarbage(): Promise<void> {
+  // What a job has made or looked at is kept to its end.
+  await new Promise(setImmediate)
+  setFlagsFromString('--expose-gc')
+  runInNewContext('gc')()
+}
+
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex')
 
 describe('IDX', () => {
@@ -28,15 +42,14 @@ describe('IDX', () => {
 
   test('gives dimensions and elements, also of a view that does not begin at 0', () => {
     const file = idx(99, 0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6).subarray(1)
-    expect(parseIdx(file, 'f')).toEqual({ dimensions: [2, 3], bytes: idx(1, 2, 3, 4, 5, 6) })
-    expect(parseIdx(idx(0, 0, 8, 1, 0, 0, 1, 0, ...new Array(256).fill(7)), 'f').dimensions).toEqual([256])
-    expect(parseIdx(idx(0, 0, 8, 1, 0, 0, 0, 0), 'f').bytes).toHaveLength(0)
+    expect(parseIdx(file)).toEqual({ dimensions: [2, 3], bytes: idx(1, 2, 3, 4, 5, 6) })
+    expect(parseIdx(idx(0, 0, 8, 1, 0, 0, 1, 0, ...new Array(256).fill(7))).dimensions).toEqual([256])
+    expect(parseIdx(idx(0, 0, 8, 1, 0, 0, 0, 0)).bytes).toHaveLength(0)
   })
 
   test.each([
     ['too short', idx(0, 0, 8), 'expected at least 4 bytes, got 3'],
     ['another magic', idx(80, 75, 3, 4), 'expected it to begin with two zero bytes, got 80 and 75'],
-    ['compressed', idx(0x1f, 0x8b, 8, 0), 'gzip-compressed: unpack it first'],
     ['floats', idx(0, 0, 0x0d, 1, 0, 0, 0, 1, 0, 0, 0, 0), 'expected element type 8 (unsigned byte), got 13'],
     ['rank 0', idx(0, 0, 8, 0), 'rank 0 is not possible'],
     ['a cut header', idx(0, 0, 8, 3, 0, 0, 0, 1), 'rank 3 is not possible in 8 bytes'],
@@ -46,27 +59,34 @@ describe('IDX', () => {
       idx(0, 0, 8, 2, 0, 0, 0, 1, 0, 0, 0, 1, 1, 2),
       'expected 13 bytes for dimensions 1 × 1, got 14',
     ],
-  ])('refuses %s, naming the file and what was expected', (_, file, message) => {
-    expect(() => parseIdx(file, 'digits.idx')).toThrow('digits.idx')
-    expect(() => parseIdx(file, 'digits.idx')).toThrow(message)
+  ])('refuses %s, saying what was expected', (_, file, message) => {
+    expect(() => parseIdx(file)).toThrow(message)
   })
 })
 
 describe('an IDX file', () => {
   test('is read compressed or not, and one that is neither is named', () => {
     const plain = idxFile('plain', [2, 2], [1, 2, 3, 4])
-    expect(readIdx(plain, '')).toEqual({ dimensions: [2, 2], bytes: Uint8Array.of(1, 2, 3, 4) })
-    const packed = readIdx(idxFile('packed.gz', [2, 2], [1, 2, 3, 4], true), '')
+    expect(readIdx(plain, 'dataset', '')).toEqual({ dimensions: [2, 2], bytes: Uint8Array.of(1, 2, 3, 4) })
+    const packed = readIdx(idxFile('packed.gz', [2, 2], [1, 2, 3, 4], true), 'dataset', '')
     expect([packed.dimensions, [...packed.bytes]]).toEqual([
       [2, 2],
       [1, 2, 3, 4],
     ])
     const torn = join(folder, 'torn.gz')
     writeFileSync(torn, gzipSync(Uint8Array.of(0, 0, 8, 1, 0, 0, 0, 0)).subarray(0, 15))
-    expect(() => readIdx(torn, '')).toThrow(`${torn} is not the gzip file it begins as: unexpected end of file`)
-    expect(() => readIdx(join(folder, 'none'), 'look elsewhere')).toThrow(
-      `cannot read ${join(folder, 'none')}: look elsewhere`,
-    )
+    const text = join(folder, 'text')
+    writeFileSync(text, 'PK, no IDX')
+    const none = join(folder, 'none')
+    for (const [path, message] of [
+      [torn, `${torn} is not an IDX file: unexpected end of file`],
+      [text, `${text} is not an IDX file: expected it to begin with two zero bytes, got 80 and 75`],
+      [none, `cannot read ${none}: look elsewhere`],
+    ]) {
+      expect(() => readIdx(path, 'dataset.trainInputs', 'look elsewhere')).toThrow(
+        expect.objectContaining({ field: 'dataset.trainInputs', message }),
+      )
+    }
   })
 })
 
@@ -173,16 +193,16 @@ describe("an operator's own IDX files", () => {
   test('that do not belong together are refused, named', () => {
     const open = (paths: object) => () => openDataset({ ...bare, ...paths })
     expect(open({ trainLabels: testLabels })).toThrow(
-      `${testLabels} holds other labels: expected 3, one an example, got 2`,
+      unfit('trainLabels', `${testLabels} holds other labels: expected 3, one an example, got 2`),
     )
     expect(open({ trainLabels: trainInputs })).toThrow('expected 3, one an example, got 3 × 2 × 2')
-    expect(open({ testInputs: testLabels })).toThrow(`${testLabels} holds no inputs`)
+    expect(open({ testInputs: testLabels })).toThrow(unfit('testInputs', `${testLabels} holds no inputs`))
     const wide = idxFile('wide', [2, 4], [1, 2, 3, 4, 5, 6, 7, 8])
     expect(open({ testInputs: wide })).toThrow(
-      `${wide} does not go with ${trainInputs}: expected examples of 2 × 2 × 1, got 4`,
+      unfit('testInputs', `${wide} does not go with ${trainInputs}: expected examples of 2 × 2 × 1, got 4`),
     )
     expect(open({ testInputs: '/nowhere' })).toThrow(
-      'cannot read /nowhere: expected the file that dataset.testInputs names',
+      unfit('testInputs', "cannot read /nowhere: expected a path on the coordinator's machine"),
     )
   })
 })
@@ -213,9 +233,15 @@ describe('examples that are held out', () => {
 
   test('must leave some to train on', () => {
     const open = (spec: object) => () => openDataset({ name: 'mnist', ...spec } as DatasetSpec)
-    expect(open({ validate: 60000 })).toThrow('expected validate to be from 1 to 59999, got 60000')
-    expect(open({ validate: 10000, train: 50001 })).toThrow('mnist has 50000 training examples')
-    expect(open({ validate: 10000, test: 10001 })).toThrow('mnist has 10000 test examples')
+    expect(open({ validate: 60000 })).toThrow(
+      unfit('validate', 'expected 1 to 59999 of the 60000 training examples, got 60000'),
+    )
+    expect(open({ validate: 10000, train: 50001 })).toThrow(
+      unfit('train', 'expected 1 to 50000, the training examples there are, got 50001'),
+    )
+    expect(open({ validate: 10000, test: 10001 })).toThrow(
+      unfit('test', 'expected 1 to 10000, the test examples there are, got 10001'),
+    )
   })
 })
 
@@ -271,14 +297,26 @@ describe('a dataset', () => {
     expect(train.shard(0).bytes.buffer.byteLength).toBe(train.shard(0).bytes.length)
   })
 
-  test('an unknown name and more examples than exist are refused, saying what there is', () => {
+  test('more examples than exist are refused, saying what there is', () => {
     const open = (dataset: object) => () => openDataset(dataset as DatasetSpec)
-    expect(open({ name: 'mnits' })).toThrow('there is no dataset mnits: expected one of mnist')
-    expect(open({ name: 'constructor' })).toThrow('there is no dataset constructor')
-    expect(open({ name: 'mnist', train: 60001 })).toThrow('mnist has 60000 training examples')
-    expect(open({ name: 'mnist', test: 10001 })).toThrow('expected a number from 1 to that, got 10001')
-    expect(open({ name: 'mnist', test: 0 })).toThrow('mnist has 10000 test examples')
-    expect(open({ name: 'mnist', test: 1.5 })).toThrow('got 1.5')
+    expect(open({ name: 'mnist', train: 60001 })).toThrow(unfit('train', 'expected 1 to 60000'))
+    expect(open({ name: 'mnist', test: 10001 })).toThrow(unfit('test', 'got 10001'))
+  })
+
+  test('is shared by all that are of the same files while one of them is in use', async () => {
+    const some = openDataset({ name: 'mnist', train: 10 })
+    await collectGarbage()
+    expect(openDataset({ name: 'mnist', train: 10 })).toBe(some)
+    const { buffer } = openDataset({ name: 'mnist', train: 20 }).train.example(15).input
+    expect(buffer === some.train.example(0).input.buffer).toBe(true)
+  })
+
+  test("an operator's own file that was written anew is read anew", () => {
+    const path = idxFile('rewritten', [1, 2], [1, 2])
+    const open = () => openDataset({ name: 'idx', trainInputs: path, testInputs: path })
+    const before = open()
+    idxFile('rewritten', [2, 2], [3, 4, 5, 6])
+    expect([before.train.examples, open().train.examples]).toEqual([1, 2])
   })
 
   test('a shard that does not exist is a fault of the caller', () => {
