@@ -12,11 +12,13 @@ const UPDATES = 8
  * than knowing nothing, and training does not come back from there.
  */
 const FACTOR = 20
+/** What a stage begins with counts for at most this many times that: a rate may be too high from the first update on. */
+const FIRST_MAX = 4
 /** From here on no checkpoint is written. */
 const SUSPECT = 3
 /** One update counts for at most twice that: a single false report does not end a run. */
 const CAP = 2 * FACTOR
-/** Who was not heard of in so many updates has no voice. */
+/** Who was not heard of in so many updates has no voice, and begins with the crowd's when heard again. */
 const HEARD_WITHIN = 64
 
 export interface DivergenceState {
@@ -51,7 +53,7 @@ export class Divergence {
 
   /** The loss is rising far enough that what there is now may not be worth keeping. */
   get suspected(): boolean {
-    return this.begun.length === UPDATES && this.now > SUSPECT * this.first
+    return this.begun.length === UPDATES && this.recent.size > 0 && this.now > SUSPECT * this.first
   }
 
   /** Adds an update's mean loss; why training has diverged, if it has. */
@@ -72,7 +74,7 @@ export class Divergence {
 
   private hear(volunteer: string, loss: number): void {
     const { first, updates, recent } = this
-    const before = recent.get(volunteer)?.mean ?? first
+    const before = recent.get(volunteer)?.mean ?? (recent.size > 0 ? this.now : first)
     // No loss is negative: one that is said to be must not hide others.
     const mean = before + (Math.max(0, Math.min(loss, CAP * first)) - before) / UPDATES
     recent.delete(volunteer)
@@ -86,13 +88,13 @@ export class Divergence {
   /** The lower median over the volunteers: one volunteer is one voice, however much it sends. */
   private get now(): number {
     const sorted = [...this.recent.values()].map(({ mean }) => mean).sort((a, b) => a - b)
-    return sorted[(sorted.length - 1) >> 1] ?? 0
+    return sorted[(sorted.length - 1) >> 1]
   }
 
-  /** The median of the first losses: a few false reports do not move it. */
+  /** The median of the first losses: a few false reports do not move it, nor do many move it far. */
   private get first(): number {
     const sorted = [...this.begun].sort((a, b) => a - b)
-    return Math.max(this.floor, sorted[sorted.length >> 1])
+    return Math.min(FIRST_MAX * this.floor, Math.max(this.floor, sorted[sorted.length >> 1]))
   }
 }
 

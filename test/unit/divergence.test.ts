@@ -32,6 +32,19 @@ describe('divergence [T4]', () => {
     expect(told(divergence, times(20, ['ann', 1e3], ['eve', 0], ['bob', 1e3]))).toMatch(/^training diverged/)
   })
 
+  it('that comes with the first updates is no measure of itself', () => {
+    const divergence = new Divergence(NOTHING)
+    expect(told(divergence, times(1, ['ann', 2.3]))).toBeNull()
+    expect(told(divergence, times(30, ['ann', 1e9], ['bob', 1e9]))).toMatch(/^training diverged/)
+  })
+
+  it.each([1, 63, 64, 65, 500])('is found in a crowd of %i that take turns', (size) => {
+    const divergence = new Divergence(NOTHING)
+    const crowd = (loss: number) => Array.from({ length: size }, (_, i) => [`v${i}`, loss] as [string, number])
+    expect(told(divergence, times(Math.ceil(100 / size), ...crowd(2.3)))).toBeNull()
+    expect(told(divergence, times(Math.ceil(700 / size), ...crowd(1e30)))).toMatch(/^training diverged/)
+  })
+
   it('hears only who still takes part', () => {
     const divergence = new Divergence(NOTHING)
     told(divergence, times(20, ['ann', 2.3], ['bob', 2.3], ['cleo', 2.3]))
