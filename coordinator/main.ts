@@ -8,6 +8,7 @@
  */
 import { resolve } from 'node:path'
 import { pino } from 'pino'
+import { Unfit } from './datasets/unfit.ts'
 import { demoRun } from './demo-run.ts'
 import { StorageError } from './journal/journal.ts'
 import { startServer } from './server.ts'
@@ -56,9 +57,7 @@ function fail(message: string): never {
 main().catch((error: NodeJS.ErrnoException) => {
   if (error.code === 'EADDRINUSE')
     fail(`port ${PORT} is taken by another program; choose another one: PORT=8081 npm start`)
-  if (error.code === 'EEXIST' || error.code === 'ENOTDIR')
-    fail(`${resolve(CROWDGRAD_DATA)} is not a folder; expected one in which the runs are kept: CROWDGRAD_DATA`)
   if (error.code === 'EACCES') fail(`port ${PORT} or the folder ${CROWDGRAD_DATA} may not be used: ${error.message}`)
-  if (error instanceof StorageError) fail(error.message)
+  if (error instanceof StorageError || error instanceof Unfit) fail(error.message)
   throw error
 })

@@ -21,7 +21,7 @@ import { Identities } from './gateway/identities.ts'
 import { openMetrics } from './gateway/metrics.ts'
 import { parser } from './gateway/parser.ts'
 import { Volunteers } from './gateway/volunteers.ts'
-import type { Journal } from './journal/journal.ts'
+import { type Journal, StorageError } from './journal/journal.ts'
 import { openThreadJournal } from './journal/thread-journal.ts'
 import { OwnVolunteer } from './own-volunteer.ts'
 import { Runs } from './run/runs.ts'
@@ -65,7 +65,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const log = options.log ?? pino({ level: 'silent' })
   const now = options.now ?? Date.now
   const broken = options.onBroken ?? ((err: Error) => log.fatal({ err }, 'nothing more is accepted: end the process'))
-  mkdirSync(options.dataFolder, { recursive: true })
+  makeDataFolder(options.dataFolder)
   const journal =
     options.journal ??
     (await openThreadJournal(join(options.dataFolder, 'journal.sqlite'), {
@@ -175,6 +175,17 @@ async function listen(app: FastifyInstance, port: number, host?: string): Promis
     const { code } = error as NodeJS.ErrnoException
     if (host !== undefined || (code !== 'EAFNOSUPPORT' && code !== 'EADDRNOTAVAIL')) throw error
     await app.listen({ port, host: '0.0.0.0' })
+  }
+}
+
+function makeDataFolder(folder: string): void {
+  try {
+    mkdirSync(folder, { recursive: true })
+  } catch (cause) {
+    const { message } = cause as Error
+    throw new StorageError('failed', `cannot keep runs in ${folder}, expected a folder to write to: ${message}`, {
+      cause,
+    })
   }
 }
 

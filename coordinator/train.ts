@@ -12,7 +12,8 @@ import { cac } from 'cac'
 import { SingleBar } from 'cli-progress'
 import type { RunDetail, TestPoint } from '../shared/api.ts'
 import { classifies } from '../shared/models.ts'
-import { parseRunSpec, type RunSpec } from '../shared/run-spec.ts'
+import { parseRunSpec, type RunSpec, type SpecProblem } from '../shared/run-spec.ts'
+import { Unfit } from './datasets/unfit.ts'
 import { layersModel, safetensors } from './journal/export.ts'
 import { picturesOf } from './pictures/pictures.ts'
 import { EXPORTS } from './run/exported.ts'
@@ -59,7 +60,7 @@ async function train(file: string, options: Options): Promise<void> {
   const folder = resolve(options.data ?? join('data', `${basename(file, '.json')}-${started}`))
   const onBroken = (error: Error) => fail(`${error.message}; what was acknowledged is safe, run the same command again`)
   const server = await startServer({ port: 0, dataFolder: folder, onBroken })
-  const run = resumeOrCreate(server, spec)
+  const run = resumeOrCreate(server, spec, file)
   const volunteers = startVolunteers(server, run, options)
   let stopping = false
   const stop = async () => {
@@ -70,7 +71,7 @@ async function train(file: string, options: Options): Promise<void> {
   const interrupted = (code: number) => () => {
     if (stopping) process.exit(code)
     bar.stop()
-    console.error(`\nInterrupted. To go on: npm run train -- ${file} --data ${folder}`)
+    console.error(`\nInterrupted. To go on: npm run train -- ${file} ${said(options)} --data ${folder}`)
     void stop().then(() => process.exit(code))
   }
   process.on('SIGINT', interrupted(130))
@@ -111,7 +112,8 @@ async function train(file: string, options: Options): Promise<void> {
   await stop()
   if (options.json === true) reportJson(detail, modelPath, pictures)
   else report(detail, tested, modelPath, pictures)
-  process.exit(detail.state === 'finished' ? 0 : 1)
+  if (detail.state !== 'finished') fail(`the run ${detail.state}: ${detail.reason}`)
+  process.exit(0)
 }
 
 function readSpec(file: string): RunSpec {
@@ -119,19 +121,37 @@ function readSpec(file: string): RunSpec {
   try {
     value = JSON.parse(readFileSync(file, 'utf8'))
   } catch (error) {
-    fail(`${file} is not a RunSpec: ${(error as Error).message}`)
+    const { code, message } = error as NodeJS.ErrnoException
+    fail(code === undefined ? `${file} is not a RunSpec: ${message}` : `cannot read ${file}: ${message}`)
   }
   const parsed = parseRunSpec(value)
-  if (!parsed.ok)
-    fail(`${file} cannot run:\n${parsed.problems.map(({ field, message }) => `  ${field}: ${message}`).join('\n')}`)
-  return parsed.spec
+  return parsed.ok ? parsed.spec : cannotRun(file, parsed.problems)
+}
+
+function cannotRun(file: string, problems: SpecProblem[]): never {
+  fail(`${file} cannot run:\n${problems.map(({ field, message }) => `  ${field}: ${message}`).join('\n')}`)
+}
+
+/** The options that were given, to be given again. */
+function said({ volunteers, backend, pace, json }: Options): string {
+  const words = [`--volunteers ${volunteers}`, `--backend ${backend}`]
+  if (pace !== undefined) words.push(`--pace ${pace}`)
+  if (json) words.push('--json')
+  return words.join(' ')
 }
 
 /** The run of this spec that the folder holds, going on where it was; else a new one. */
-function resumeOrCreate({ runs }: RunningServer, spec: RunSpec): Run {
+function resumeOrCreate({ runs }: RunningServer, spec: RunSpec, file: string): Run {
   const now = Date.now()
   const found = runs.list().find((run) => isDeepStrictEqual(run.spec, spec) && run.state !== 'failed')
-  if (found === undefined) return runs.get(runs.create(`r${now.toString(36)}`, spec, now).run)!
+  if (found === undefined) {
+    try {
+      return runs.get(runs.create(`r${now.toString(36)}`, spec, now).run)!
+    } catch (error) {
+      if (error instanceof Unfit) cannotRun(file, [error])
+      throw error
+    }
+  }
   const outcome = found.state === 'paused' ? runs.move(found, 'running', null, now) : found.detail(now)
   if (typeof outcome === 'string') fail(outcome)
   console.error(`Going on with run ${found.id} at epoch ${outcome.epoch.toFixed(2)}.`)
@@ -208,12 +228,23 @@ function writePictures(runs: Runs, run: Run, target: string): string[] {
 }
 
 function reportJson(detail: RunDetail, modelPath: string, pictures: string[]): void {
-  const { run, testAccuracy, testLoss, testMeasure, trainLoss, epoch: epochs, versions, examples } = detail
+  const {
+    run,
+    state,
+    reason,
+    testAccuracy,
+    testLoss,
+    testMeasure,
+    trainLoss,
+    epoch: epochs,
+    versions,
+    examples,
+  } = detail
   const { updatesAccepted, updatesRefused, meanStaleness, bytesUp, bytesDown, seconds } = detail
   const examplesPerSecond = seconds === 0 ? 0 : examples / seconds
   const counts = { updatesAccepted, updatesRefused, meanStaleness, bytesUp, bytesDown, seconds, examplesPerSecond }
   const measured = { testAccuracy, testLoss, testMeasure, trainLoss, epochs, versions, examples }
-  console.log(JSON.stringify({ run, ...measured, ...counts, modelPath, pictures }))
+  console.log(JSON.stringify({ run, state, reason, ...measured, ...counts, modelPath, pictures }))
 }
 
 function report({ state, examples, seconds, versions }: RunDetail, tested: string, model: string, pictures: string[]) {

@@ -106,7 +106,7 @@ async function contribute(options: HeadlessOptions): Promise<never> {
   let said = ''
   const say = (status: VolunteerStatus) => {
     const line = inWords(status, options.url)
-    if (line !== said) console.log(line)
+    if (line !== said) (status.state === 'failed' ? console.error : console.log)(line)
     said = line
   }
   let joined = false

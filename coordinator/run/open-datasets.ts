@@ -12,12 +12,6 @@ export class OpenDatasets {
     this.openDataset = openDataset
   }
 
-  open(spec: DatasetSpec): Dataset {
-    const dataset = this.openDataset(spec)
-    this.opened.add(dataset)
-    return dataset
-  }
-
   /** The spec's dataset; throws Unfit where it cannot be opened or the model does not fit it. */
   fitting(spec: RunSpec): Dataset {
     const dataset = this.openDataset(spec.dataset)
@@ -25,6 +19,19 @@ export class OpenDatasets {
     if (misfitting !== null) throw new Unfit(misfitting.path.join('.'), misfitting.message)
     this.opened.add(dataset)
     return dataset
+  }
+
+  /** Of a run that was created before; throws Unfit where it cannot be opened any more, naming the run. */
+  again(run: string, { name, dataset: spec }: RunSpec): Dataset {
+    try {
+      const dataset = this.openDataset(spec)
+      this.opened.add(dataset)
+      return dataset
+    } catch (error) {
+      if (!(error instanceof Unfit)) throw error
+      const { field, message } = error
+      throw new Unfit(field, `run ${run} (${name}) lacks its data; put them back. ${field}: ${message}`, error)
+    }
   }
 
   /** A shard that was asked for before, by its hash. */

@@ -99,7 +99,7 @@ export class Runs {
       throw new Error(`invariant: the journal of run ${id} does not begin with its creation`)
     const { spec, createdAt } = created.data as CreatedData
     const checkpoint = journal.loadCheckpoint(id) ?? undefined
-    const run = new Run(id, spec, this.datasets.open(spec.dataset), boot, createdAt, checkpoint)
+    const run = new Run(id, spec, this.datasets.again(id, spec), boot, createdAt, checkpoint)
     for (const entry of journal.read(id, checkpoint?.seq ?? 0)) {
       if (entry.pruned) {
         throw new StorageError(

@@ -1,5 +1,5 @@
 /** A full disk, a damaged journal, and the other reasons for which a coordinator cannot start. */
-import { closeSync, ftruncateSync, openSync, readFileSync, statSync, writeFileSync, writeSync } from 'node:fs'
+import { closeSync, ftruncateSync, openSync, readFileSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
@@ -107,6 +107,16 @@ describe('storage', () => {
     })
     const inUse = newFolder()
     const user = await startCoordinator({ dataFolder: inUse })
+    const dataGone = newFolder()
+    const inputs = join(newFolder(), 'inputs')
+    writeFileSync(inputs, Uint8Array.of(0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 1, 5, 6))
+    const before = await startCoordinator({ dataFolder: dataGone })
+    const { run: bereft } = await before.createRun({
+      ...{ dataset: { name: 'idx', trainInputs: inputs, testInputs: inputs }, model: { template: 'rbm', hidden: [2] } },
+      ...{ pretrain: { epochs: 1 }, stop: { epochs: 1 } },
+    })
+    await before.stop()
+    rmSync(inputs)
     const other = createServer().listen(0)
     const taken = String((other.address() as { port: number }).port)
     const file = join(newFolder(), 'a-file')
@@ -120,10 +130,15 @@ describe('storage', () => {
       ],
       ['truncated', { CROWDGRAD_DATA: truncated }, /journal\.sqlite is damaged.*restore a copy/],
       ['corrupt', { CROWDGRAD_DATA: corrupt }, /journal\.sqlite is damaged.*restore a copy/],
+      [
+        'data gone',
+        { CROWDGRAD_DATA: dataGone },
+        new RegExp(`run ${bereft} .*lacks its data; put them back. dataset.trainInputs: cannot read ${inputs}`),
+      ],
       ['in use', { CROWDGRAD_DATA: inUse }, /in use by another process.*choose another folder/],
       ['port taken', { PORT: taken }, new RegExp(`port ${taken} is taken.*choose another`)],
       ['port nonsense', { PORT: 'eighty' }, /PORT is "eighty"; expected a whole number from 0 to 65535/],
-      ['folder is a file', { CROWDGRAD_DATA: file }, /a-file.*(not a folder|expected a folder)/],
+      ['folder is a file', { CROWDGRAD_DATA: file }, /cannot keep runs in .*a-file, expected a folder to write to/],
       ['log level', { CROWDGRAD_LOG: 'chatty' }, /CROWDGRAD_LOG is "chatty"; expected one of trace, debug/],
     ]
     const started = cases.map(([, environment]) =>

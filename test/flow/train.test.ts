@@ -53,21 +53,33 @@ test('Ctrl-C leaves a run that the same command finishes, every example counted 
 }, 90_000)
 
 test('what cannot be trained is said in a line and ends with a code, and nothing hangs', async () => {
+  const file = join(newFolder(), 'file')
+  writeFileSync(file, '')
   const cases: [Program, number, RegExp][] = [
     [train('{ "name": '), 1, /spec\.json is not a RunSpec: .*JSON/],
     [train({ ...SMALL, seed: -1, colour: 'red' }), 1, /cannot run:\n {2}seed: .*\n {2}colour: there is no such field/],
     [
       train({ ...SMALL, dataset: { name: 'mnist', train: 99_999 } }, '--data', newFolder()),
       1,
-      /expected a number from 1 to/,
+      /spec\.json cannot run:\n {2}dataset\.train: expected 1 to 60000, .*got 99999/,
+    ],
+    [train(SMALL, '--data', file), 1, /cannot keep runs in .*, expected a folder/],
+    [
+      train({ ...SMALL, updateRule: { name: 'sgd', rate: 1e9 } }, '--volunteers', '1', '--data', newFolder()),
+      1,
+      /the run failed: training diverged: /,
     ],
     [train(SMALL, '--volunteers', 'many', '--data', newFolder()), 1, /--volunteers: expected a whole number.*got many/],
     [
       train(SMALL, '--volunteers', '1', '--backend', 'abacus', '--data', newFolder()),
       1,
-      /every volunteer ended by itself/,
+      /--backend: expected one of .*got abacus(?:.|\n)*every volunteer ended by itself/,
     ],
-    [train(SMALL, '--volunteers', '1', '--pace', 'fast', '--data', newFolder()), 1, /every volunteer ended by itself/],
+    [
+      train(SMALL, '--volunteers', '1', '--pace', 'fast', '--data', newFolder()),
+      1,
+      /--pace: expected .*got fast(?:.|\n)*every volunteer ended by itself/,
+    ],
   ]
   for (const [program, code, says] of cases) {
     expect([await program.exit, program.errors()]).toEqual([code, expect.stringMatching(says)])
