@@ -115,6 +115,11 @@ export class Parameters {
     }
   }
 
+  /** Whether every parameter is a number: the square of a float32 overflows no float64. */
+  get finite(): boolean {
+    return Number.isFinite(this.vectors.dot(PARAMETERS, PARAMETERS))
+  }
+
   /** A copy of the parameters as they stand, into `target` when given. */
   snapshot(target: Float32Array = new Float32Array(this.size)): Float32Array {
     return this.vectors.read(PARAMETERS, target)

@@ -41,6 +41,9 @@ export interface StateData {
 /** A checkpoint is due after so many bytes of updates in any case: they are what a restart has to fold, and the disk to hold. */
 const CHECKPOINT_BYTES = 256 * 1024 * 1024
 
+/** The parameters themselves are looked at after so many updates, and before they are kept. */
+const LOOK_EVERY = 64
+
 /** Which state may follow which. */
 export const TRANSITIONS: Record<RunState, RunState[]> = {
   draft: ['running', 'finished'],
@@ -233,7 +236,15 @@ export class History {
   private divergedBy(lossSum: number, { volunteer, examples }: UpdateData): string | null {
     const { strategy } = this.current
     if (strategy.failure) return strategy.failure
-    return strategy.searches || examples === 0 ? null : this.divergence.observe(volunteer, lossSum / examples)
+    // A search may try what is too far, and knows what to do then.
+    if (strategy.searches || examples === 0) return null
+    const looked = this.counters.updates % LOOK_EVERY === 0 ? this.overflown : null
+    return looked ?? this.divergence.observe(volunteer, lossSum / examples)
+  }
+
+  /** A last step may go too far for any loss to tell. */
+  private get overflown(): string | null {
+    return this.parameters.finite ? null : 'training diverged: parameters are not finite any more; lower the rate'
   }
 
   /** A stage is ended by the test of its last version; the run also by one that reaches the accuracy it was to reach. */
@@ -269,6 +280,8 @@ export class History {
     const next = this.current.index + 1
     if (next === this.stages.length) return this.enter('finished', null, 0)
     this.current.conclude()
+    const { overflown } = this
+    if (overflown !== null) return this.enter('failed', overflown, 0)
     this.trainedStack.push(this.parameters.snapshot())
     this.current = this.open(next, this.parameters.version + 1)
     this.divergence = new Divergence(knowingNothing(this.model))
@@ -285,6 +298,8 @@ export class History {
     if (state === 'finished') {
       this.current.conclude()
       this.current.abandon()
+      const { overflown } = this
+      if (overflown !== null) return this.enter('failed', overflown, at)
     }
     this.counters.state = state
     this.counters.reason = reason
@@ -298,14 +313,14 @@ export class History {
     this.runningSince = at
   }
 
-  /** It may be diverging: this is no state to come back to. */
-  get suspected(): boolean {
-    return this.divergence.suspected
+  /** A state to come back to: it is not diverging. */
+  get sound(): boolean {
+    return !this.divergence.suspected && this.parameters.finite
   }
 
   get checkpointDue(): boolean {
     const due = this.sinceCheckpoint >= this.spec.checkpointEvery || this.bytesSinceCheckpoint >= CHECKPOINT_BYTES
-    return due && this.strategy.quiescent && !this.suspected
+    return due && this.strategy.quiescent && this.sound
   }
 
   /** A checkpoint is written that says all. */

@@ -387,7 +387,7 @@ export class Runs {
   private saveCheckpoint(run: Run): void {
     const { journal, listener } = this.surroundings
     // The last one of a run that failed, or may be about to, is the last that was good.
-    const doubtful = run.history.suspected && run.state !== 'finished'
+    const doubtful = run.state !== 'finished' && !run.history.sound
     if (this.isBroken || run.state === 'failed' || doubtful || run.history.saved) return
     const checkpoint = run.history.checkpoint(run.id)
     if (checkpoint === null) return

@@ -86,11 +86,11 @@ function noisy({ seed, stage, segments }: Task, parameters: Float32Array, miniba
 }
 
 const curvature = (example: number, i: number) => (1 + (i % 4)) * (0.5 + ((example * 31 + i * 17) % 16) / 16)
-/** The minimum, around 3 in every coordinate. */
-const centre = (example: number, i: number) => 2 + ((example * 7 + i * 13) % 19) / 9.5
+/** The minimum, around an eighth in every coordinate: so near that the first loss is like that of a model that knows nothing. */
+const centre = (example: number, i: number) => (2 + ((example * 7 + i * 13) % 19) / 9.5) / 24
 
 /** The loss of half of the runs has an end: who goes further than this learns nothing there. */
-const edgeOf = (seed: number) => (seed % 2 === 0 ? 4 : 1e15)
+const edgeOf = (seed: number) => (seed % 2 === 0 ? 4 / 24 : 1e15)
 
 /** Σ ½h(w − c)² over the examples, and the gradient's sum: of the examples', or of the means of blocks of them. */
 function quadratic(
