@@ -75,8 +75,7 @@ export class Divergence {
   private hear(volunteer: string, loss: number): void {
     const { first, updates, recent } = this
     const before = recent.get(volunteer)?.mean ?? (recent.size > 0 ? this.now : first)
-    // No loss is negative: one that is said to be must not hide others.
-    const mean = before + (Math.max(0, Math.min(loss, CAP * first)) - before) / UPDATES
+    const mean = before + (Math.min(loss, CAP * first) - before) / UPDATES
     recent.delete(volunteer)
     recent.set(volunteer, { mean, at: updates })
     for (const [other, { at }] of recent) {

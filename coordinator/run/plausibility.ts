@@ -31,7 +31,7 @@ export function impossible(lease: StartedLease, update: UpdateRequest, bytes: nu
     const answer = lease.kind === 'evaluate' || probes
     return answer ? null : refuse('non-finite', 'the loss is not finite: the model has diverged')
   }
-  if (!(Math.abs(update.lossSum) <= LOSS_MAX * update.examples))
+  if (!(update.lossSum >= 0 && update.lossSum <= LOSS_MAX * update.examples))
     return refuse('impossible-count', `${update.examples} examples cannot have a loss of ${update.lossSum}`)
   return null
 }

@@ -39,10 +39,10 @@ export function falsified(
     case 'version':
       return { update: { ...update, version: Math.max(0, update.version + draws.pick([-1, 1, 5])) }, payload }
     case 'loss':
-      return { update: { ...update, lossSum: draws.pick([1.7e308, -1.7e308, 1e300]) }, payload }
+      return { update: { ...update, lossSum: draws.pick([1.7e308, -1.7e308, 1e300, -1]) }, payload }
     // Nothing shows that these are false.
     case 'lie':
-      return { update: { ...update, lossSum: update.examples * draws.pick([1e30, 30, 0, -30, -1e30]) }, payload }
+      return { update: { ...update, lossSum: update.examples * draws.pick([1e30, 30, 0]) }, payload }
     case 'null':
       return { update: { ...update, lossSum: null }, payload }
     case 'time':

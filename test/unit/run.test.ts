@@ -157,6 +157,7 @@ describe('what is refused', () => {
     ['more minibatches than it holds', { minibatches: 2 }, 0.1, 'impossible-count'],
     ['more right than there are', { correct: 5 }, 0.1, 'impossible-count'],
     ['a loss whose sum is infinite', { lossSum: 1.7e308 }, 0.1, 'impossible-count'],
+    ['a loss below zero', { lossSum: -1 }, 0.1, 'impossible-count'],
     ['a version to come', { version: 9 }, 0.1, 'version-unknown'],
     ['a lease of nobody', { lease: 'r0.x.1' }, 0.1, 'lease-unknown'],
     ['a run of nobody', { lease: 'r9.x.1' }, 0.1, 'lease-unknown'],

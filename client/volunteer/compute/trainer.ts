@@ -181,7 +181,8 @@ export function trainerOf(
       )
       return {
         gradient: accrued ? read.subarray(0, from) : null,
-        lossSum,
+        // No loss is below zero, but what rounding leaves of one may be.
+        lossSum: Math.max(0, lossSum),
         correct,
         measureSum,
         outcomes: outcomes.length > 0 ? packOutcomes(read.subarray(to), outcomes) : null,
