@@ -10,8 +10,11 @@ import { ColumnNorms } from './column-norms.ts'
 import type { StepScalars, UpdateRule } from './update-rule.ts'
 import { at, type Block, decode, type Slice, Vectors } from './vectors.ts'
 
-/** A term of the gradient: weight · decode(payload), or weight · a named vector. */
-export type GradientPart = { readonly weight: number } & (
+/**
+ * A term of the gradient: weight · decode(payload), or weight · a named vector. It is the sum of the means of so many
+ * minibatches, one when absent.
+ */
+export type GradientPart = { readonly weight: number; readonly minibatches?: number } & (
   | { readonly payload: Uint8Array }
   | { readonly vector: string }
 )
@@ -21,7 +24,7 @@ export const PARAMETERS = 'parameters'
 const GRADIENT = 'gradient'
 
 export interface ParametersOptions {
-  /** λ of the L2 cost on kernels, added to the gradient as λ·w. */
+  /** λ of the L2 cost on kernels, added to the gradient of a minibatch as λ·w. */
   readonly weightCost?: number
   /** Longest vector of weights into one unit. */
   readonly maxNorm?: number
@@ -77,7 +80,7 @@ export class Parameters {
   }
 
   /**
-   * gradient = Σ weight·part in this order; the rule's step; a new version. Block by block, so that nothing of the
+   * gradient = Σ weight·(part + minibatches·λ·w) in this order; the rule's step; a new version. Block by block, so that nothing of the
    * gradient leaves the cache: of a large model only the parameters and the rule's state go through memory.
    */
   apply(codec: CodecName, parts: readonly GradientPart[], scalars: Omit<StepScalars, 'weight' | 'step'>): void {
@@ -100,18 +103,21 @@ export class Parameters {
     const { kernels, sum } = slice
     kernels.fill(sum, block.count, 0)
     for (const part of parts) kernels.accumulate(sum, term(slice, block, codec, part), block.count, part.weight)
-    if (this.weightCost !== 0) this.addWeightCost(slice, block)
+    if (this.weightCost !== 0) {
+      const minibatches = parts.reduce((total, part) => total + part.weight * (part.minibatches ?? 1), 0)
+      this.addWeightCost(slice, block, minibatches * this.weightCost)
+    }
     return sum
   }
 
-  private addWeightCost(slice: Slice, block: Block): void {
+  private addWeightCost(slice: Slice, block: Block, cost: number): void {
     const first = slice.range.from + block.from
     for (const slot of this.kernelSlots) {
       const from = Math.max(slot.from, first)
       const count = Math.min(slot.to, first + block.count) - from
       if (count <= 0) continue
       const weights = at(slice, PARAMETERS) + 4 * (from - slice.range.from)
-      slice.kernels.accumulate(slice.sum + 4 * (from - first), weights, count, this.weightCost)
+      slice.kernels.accumulate(slice.sum + 4 * (from - first), weights, count, cost)
     }
   }
 

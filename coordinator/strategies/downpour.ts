@@ -138,13 +138,14 @@ export class Downpour implements Strategy {
   private step(settled: Settled): Apply | null {
     const { compensation, buffer, stored } = this
     const weight = stalenessWeight(this.spec.policy.weight, settled.staleness)
-    if (compensation === null && buffer === null) return { parts: [{ payload: settled.payload, weight }] }
+    const { payload, minibatches } = settled
+    if (compensation === null && buffer === null) return { parts: [{ payload, weight, minibatches }] }
     if (!stored.has(UPDATE)) stored.create(UPDATE)
-    stored.decode(UPDATE, this.codec, settled.payload)
+    stored.decode(UPDATE, this.codec, payload)
     compensation?.compensate(UPDATE, settled)
-    if (buffer !== null) return buffer.add(UPDATE, weight) ? this.emptied(buffer) : null
+    if (buffer !== null) return buffer.add(UPDATE, weight, minibatches) ? this.emptied(buffer) : null
     compensation?.remember()
-    return { parts: [{ vector: UPDATE, weight }] }
+    return { parts: [{ vector: UPDATE, weight, minibatches }] }
   }
 
   /** What a buffer holds that is not full belongs to the model, too. */

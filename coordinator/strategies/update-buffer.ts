@@ -16,6 +16,8 @@ export class UpdateBuffer {
   readonly size: number
   private readonly vectors: Vectors
   private count = 0
+  /** Σ weight · minibatches. */
+  private minibatches = 0
 
   constructor(size: number, vectors: Vectors) {
     this.size = size
@@ -27,9 +29,13 @@ export class UpdateBuffer {
     return this.count
   }
 
-  /** Adds weight · the vector; true where it is full now. */
-  add(vector: string, weight: number): boolean {
-    if (this.count === 0) this.vectors.create(ACCRUED)
+  /** Adds weight · the vector, which so many minibatches gave; true where it is full now. */
+  add(vector: string, weight: number, minibatches: number): boolean {
+    if (this.count === 0) {
+      this.vectors.create(ACCRUED)
+      this.minibatches = 0
+    }
+    this.minibatches += weight * minibatches
     this.vectors.axpy(ACCRUED, weight, vector)
     this.count++
     return this.count === this.size
@@ -38,6 +44,6 @@ export class UpdateBuffer {
   /** The step of what is in it, which is the caller's from here on. */
   take(): Apply {
     this.count = 0
-    return { parts: [{ vector: ACCRUED, weight: 1 / this.size }] }
+    return { parts: [{ vector: ACCRUED, weight: 1 / this.size, minibatches: this.minibatches }] }
   }
 }

@@ -27,6 +27,8 @@ const STEPS = 2
 
 const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array) => new Uint8Array(buffer, byteOffset, byteLength)
 
+type Part = GradientPart & { values: Float32Array }
+
 /** The kernels over whole vectors, in a memory that has room for them. */
 function whole(name: 'sgd' | 'momentum' | 'adagrad' | 'adam', initial: Float32Array) {
   const kernels = createKernels()
@@ -40,7 +42,7 @@ function whole(name: 'sgd' | 'momentum' | 'adagrad' | 'adam', initial: Float32Ar
   const write = (to: number, values: Float32Array) => kernels.floats(to, size).set(values)
   write(parameters, initial)
   return {
-    step(parts: readonly { weight: number; values: Float32Array }[], weightCost: number, step: number) {
+    step(parts: readonly Part[], weightCost: number, step: number) {
       const alone = parts.length === 1 && weightCost === 0
       if (alone) write(gradient, parts[0].values)
       else {
@@ -49,9 +51,10 @@ function whole(name: 'sgd' | 'momentum' | 'adagrad' | 'adam', initial: Float32Ar
           write(term, values)
           kernels.accumulate(gradient, term, size, weight)
         }
+        const cost = weightCost * parts.reduce((sum, { weight, minibatches = 1 }) => sum + weight * minibatches, 0)
         for (const { name: tensor, offset, size: count } of weightCost === 0 ? [] : LAYOUT.slots) {
           if (!tensor.endsWith('/kernel')) continue
-          kernels.accumulate(gradient + 4 * offset, parameters + 4 * offset, count, weightCost)
+          kernels.accumulate(gradient + 4 * offset, parameters + 4 * offset, count, cost)
         }
       }
       const scalars = { weight: alone ? parts[0].weight : 1, rate: 0.01, epoch: 0, step }
@@ -79,9 +82,9 @@ describe.each(['sgd', 'momentum', 'adagrad', 'adam'] as const)('%s', (name) => {
       parameters.vectors.create('kept')
       parameters.vectors.write('kept', sample(size, 50))
       for (let step = 1; step <= STEPS; step++) {
-        const parts: (GradientPart & { values: Float32Array })[] = Array.from({ length: terms }, (_, i) => {
+        const parts: Part[] = Array.from({ length: terms }, (_, i) => {
           const payload = encodeVector(codecs[codec], sample(size, 10 * step + i))
-          return { payload, values: decodeVector(codecs[codec], payload, size), weight: 0.5 + i }
+          return { payload, values: decodeVector(codecs[codec], payload, size), weight: 0.5 + i, minibatches: 1 + i }
         })
         if (named) parts.push({ vector: 'kept', values: parameters.vectors.read('kept'), weight: 0.3 })
         parameters.apply(codec, parts, { rate: 0.01, epoch: 0 })

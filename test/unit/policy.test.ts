@@ -94,6 +94,56 @@ describe('four volunteers in lock-step', () => {
   })
 })
 
+describe('the weight cost', () => {
+  const [rate, weightCost] = [0.1, 0.1]
+  const zero = new Float32Array(SIZE)
+  /** What is left of a weight after these pushes of a gradient that is 0: of so many minibatches, so stale. */
+  const left = (pushes: readonly (readonly [minibatches: number, staleness: number])[], policy = {}) => {
+    const on = new DownpourBench({
+      initial,
+      strategy: { policy, maxStaleness: 6 },
+      rule: { name: 'sgd', rate },
+      weightCost,
+    })
+    for (const [minibatches, staleness] of pushes) on.push(zero, staleness, minibatches)
+    return on.weights[0] / initial[0]
+  }
+
+  it('is of each minibatch, whoever computes how many of them at a time', () => {
+    expect(left([[8, 0]])).toBeCloseTo(1 - 8 * rate * weightCost, 6)
+    expect(left(Array(8).fill([1, 0]))).toBeCloseTo((1 - rate * weightCost) ** 8, 6)
+    expect(
+      left([
+        [3, 0],
+        [5, 0],
+      ]),
+    ).toBeCloseTo((1 - 3 * rate * weightCost) * (1 - 5 * rate * weightCost), 6)
+  })
+
+  it('weighs as much as the update that it belongs to', () => {
+    const weight = { name: 'inverse' }
+    expect(
+      left(
+        [
+          [4, 0],
+          [4, 0],
+          [4, 2],
+        ],
+        { weight },
+      ),
+    ).toBeCloseTo(0.96 ** 2 * 0.98, 6)
+    expect(
+      left(
+        [
+          [2, 0],
+          [6, 0],
+        ],
+        { buffer: 2 },
+      ),
+    ).toBeCloseTo(1 - 4 * rate * weightCost, 6)
+  })
+})
+
 describe.each(['sgd', 'momentum', 'delayed-nesterov', 'adagrad', 'adam'])('with rule %s', (name) => {
   it.each([0, 0.01])('[B2] at staleness 0 every policy has the bits of none (weight cost %d)', (weightCost) => {
     const more = { rule: { name, rate: 0.05 }, weightCost }
