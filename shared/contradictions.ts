@@ -2,31 +2,16 @@
  * What of a RunSpec cannot work together, each with the field, the reason, and what to write instead. Of a dataset
  * whose shape its files say (idx), the coordinator asks again with the real one (`misfit`).
  */
-import { buildModel, endsInClasses, rbmLayers, type Shape } from './models.ts'
+import { tooLarge } from './limits.ts'
+import { buildModel, endsInClasses, type Model, rbmLayers, type Shape } from './models.ts'
 import type { RunSpec } from './run-spec.ts'
-import {
-  type DownpourSpec,
-  type StrategySpec,
-  strategy as strategySchema,
-  updateRule as updateRuleSchema,
-} from './strategy-spec.ts'
+import type { Contradiction } from './spec-problem.ts'
+import type { DownpourSpec, StrategySpec } from './strategy-spec.ts'
+import { takesWholePasses } from './whole-passes.ts'
+import { withoutEffect } from './without-effect.ts'
 
-/** Floats of the largest model that is taken: 256 MB, several times over with its optimizer's state and versions. */
-export const PARAMETERS_MAX = 1 << 26
-
-/** Floats of all versions that delay compensation keeps: 512 MB. */
-const COMPENSATION_FLOATS_MAX = 1 << 27
-
-/** Floats of a synchronous batch's portions that may wait for the last one: 1 GB in f32; so many may in any case. */
-const HELD_FLOATS_MAX = 1 << 28
-const HELD_LEAST = 16
-
-export interface Contradiction {
-  readonly path: string[]
-  readonly message: string
-}
-
-export function contradictions(spec: RunSpec): Contradiction[] {
+/** `asByDefault`: a spec in which nothing is said but a dataset, a model and when to stop. */
+export function contradictions(spec: RunSpec, asByDefault: RunSpec): Contradiction[] {
   const { dataset, pretrain } = spec
   const unfit = dataset.name === 'idx' ? null : misfit(spec, { inputShape: [28, 28, 1], classes: 10 })
   return [
@@ -35,23 +20,21 @@ export function contradictions(spec: RunSpec): Contradiction[] {
     ...ofStrategy(spec.strategy, ['strategy']),
     ...(pretrain ? ofStrategy(pretrain.strategy, ['pretrain', 'strategy']) : []),
     ...ofPretrain(spec),
-    ...ofWholePasses(spec),
-    ...ofStacks(spec),
+    ...ofWholePasses(spec, asByDefault),
+    ...ofStacks(spec, asByDefault),
+    ...withoutEffect(spec),
     ...(unfit ? [unfit] : []),
   ]
 }
 
 /** What of the spec does not fit a dataset of this shape; the first thing found, null where all does. */
 export function misfit(spec: RunSpec, shape: Shape): Contradiction | null {
-  const { augment, strategy, pretrain } = spec
-  let size: number
+  const { augment } = spec
+  let model: Model
   try {
-    size = buildModel(spec.model, shape, null).layout.size
+    model = buildModel(spec.model, shape, null)
   } catch (error) {
     return { path: ['model'], message: (error as Error).message }
-  }
-  if (size > PARAMETERS_MAX) {
-    return { path: ['model'], message: `expected a model of at most ${PARAMETERS_MAX} parameters, got ${size}` }
   }
   if (endsInClasses(spec.model) && shape.classes < 2) {
     return { path: ['dataset'], message: `expected labels of two classes or more, got ${shape.classes}` }
@@ -62,36 +45,7 @@ export function misfit(spec: RunSpec, shape: Shape): Contradiction | null {
       message: `expected examples that are images [height, width, channels], got [${shape.inputShape.join(', ')}]: remove augment`,
     }
   }
-  const limits = (of: StrategySpec, path: string[]) => tooManyVersions(of, size, path) ?? tooMuchHeld(of, size, path)
-  return limits(strategy, []) ?? (pretrain ? limits(pretrain.strategy, ['pretrain']) : null)
-}
-
-/** Delay compensation keeps the versions that updates may come from. An RBM is at most as large as the whole network. */
-function tooManyVersions(strategy: StrategySpec, size: number, path: string[]): Contradiction | null {
-  if (strategy.name !== 'downpour' || strategy.policy.compensation === undefined) return null
-  const most = Math.floor(COMPENSATION_FLOATS_MAX / size)
-  if (strategy.maxStaleness <= most) return null
-  return {
-    path: [...path, 'strategy', 'maxStaleness'],
-    message:
-      `policy.compensation keeps the last maxStaleness versions, here ${strategy.maxStaleness} of ${size} parameters: ` +
-      `lower maxStaleness to ${most} or less`,
-  }
-}
-
-/** The portions of a synchronous batch wait for the last one. */
-function tooMuchHeld(strategy: StrategySpec, size: number, path: string[]): Contradiction | null {
-  if (strategy.name !== 'synchronous') return null
-  const { batchSize, portionSize } = strategy
-  const portions = Math.ceil(batchSize / portionSize)
-  const most = Math.max(HELD_LEAST, Math.floor(HELD_FLOATS_MAX / size))
-  if (portions <= most) return null
-  return {
-    path: [...path, 'strategy', 'portionSize'],
-    message:
-      `a batch of ${batchSize} waits in ${portions} portions of ${size} parameters until it is whole: ` +
-      `write at least ${Math.ceil(batchSize / most)}`,
-  }
+  return tooLarge(spec, model)
 }
 
 function ofDataset(spec: RunSpec): Contradiction[] {
@@ -190,10 +144,8 @@ function ofPretrain({ model, pretrain }: RunSpec): Contradiction[] {
   return found
 }
 
-const takesWholePasses = ({ name }: StrategySpec) => name === 'gradient-descent' || name === 'sandblaster'
-
 /** These compare losses at neighbouring points: each must be the same function of the parameters. */
-function ofWholePasses(spec: RunSpec): Contradiction[] {
+function ofWholePasses(spec: RunSpec, asByDefault: RunSpec): Contradiction[] {
   const { strategy, model, augment, maxNorm, codec } = spec
   if (!takesWholePasses(strategy)) return []
   const because = (what: string) => `strategy ${strategy.name} needs an exact, deterministic loss: ${what}`
@@ -214,31 +166,22 @@ function ofWholePasses(spec: RunSpec): Contradiction[] {
   for (const way of ['up', 'down'] as const) {
     if (codec[way] !== 'f32') found.push({ path: ['codec', way], message: because('write f32') })
   }
-  for (const field of saidOf(spec, ['updateRule', 'schedule'])) {
+  for (const field of saidOf(spec, asByDefault, ['updateRule', 'schedule'])) {
     const message = `strategy ${strategy.name} makes steps of its own: remove ${field}; its settings are those of strategy`
     found.push({ path: [field], message })
   }
   return found
 }
 
-type Field = 'strategy' | 'updateRule' | 'schedule' | 'codec' | 'evaluateEveryEpochs'
-
 /** Those of these fields that are not as they are where nothing is said of them. */
-function saidOf(spec: RunSpec, fields: readonly Field[]): Field[] {
-  const asByDefault = {
-    strategy: strategySchema.parse({ name: 'downpour' }),
-    updateRule: updateRuleSchema.parse({ name: 'adagrad' }),
-    schedule: { shape: 'constant', final: 0, hold: 0 },
-    codec: { up: 'int8', down: 'f32' },
-    evaluateEveryEpochs: 1,
-  }
+function saidOf<Field extends keyof RunSpec>(spec: RunSpec, asByDefault: RunSpec, fields: readonly Field[]): Field[] {
   return fields.filter((field) => JSON.stringify(spec[field]) !== JSON.stringify(asByDefault[field]))
 }
 
 /** Of a stack of RBMs only the stages of `pretrain` are trained: what is said of the last stage would be lost. */
-function ofStacks(spec: RunSpec): Contradiction[] {
+function ofStacks(spec: RunSpec, asByDefault: RunSpec): Contradiction[] {
   if (spec.model.template !== 'rbm') return []
-  const said = saidOf(spec, ['strategy', 'updateRule', 'schedule', 'codec', 'evaluateEveryEpochs'])
+  const said = saidOf(spec, asByDefault, ['strategy', 'updateRule', 'schedule', 'codec', 'evaluateEveryEpochs'])
   const found: Contradiction[] = said.map((field) => ({
     path: [field],
     message: `template rbm is trained by pretrain alone: write pretrain.${field} instead`,

@@ -18,7 +18,7 @@
  * downloads resume at their last acknowledged byte. Nothing is trusted before its schema has parsed it.
  */
 import { z } from 'zod'
-import { CODECS } from './run-spec.ts'
+import { CODECS } from './codec-names.ts'
 
 /** Raised with every change that an older page could misread. */
 export const PROTOCOL_VERSION = 4

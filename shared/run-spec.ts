@@ -3,12 +3,14 @@
  * what cannot work, naming the field and what was expected.
  */
 import { z } from 'zod'
+import { CODECS } from './codec-names.ts'
 import { contradictions } from './contradictions.ts'
 import { ACTIVATIONS } from './models.ts'
 import { problem } from './spec-problem.ts'
-import { strategy, updateRule } from './strategy-spec.ts'
+import { positive, strategy, updateRule } from './strategy-spec.ts'
+import { takesWholePasses } from './whole-passes.ts'
 
-export { PARAMETERS_MAX } from './contradictions.ts'
+export { PARAMETERS_MAX } from './limits.ts'
 export type {
   DownpourSpec,
   GradientDescentSpec,
@@ -19,10 +21,6 @@ export type {
   UpdateRuleSpec,
 } from './strategy-spec.ts'
 
-export const CODECS = ['f32', 'f16', 'int8'] as const
-export type CodecName = (typeof CODECS)[number]
-
-const positive = z.number().positive()
 const count = z.int().min(1)
 const share = z.number().min(0).lt(1)
 
@@ -185,6 +183,8 @@ const fields = z.strictObject({
 })
 export type RunSpec = z.infer<typeof fields>
 
+const BY_DEFAULT = fields.parse({ dataset: { name: 'mnist' }, model: { template: 'softmax' }, stop: { epochs: 1 } })
+
 /** The defaults that depend on what else was said. What is no spec comes back as it is, to be refused. */
 function filledIn(value: unknown): unknown {
   if (!isObject(value)) return value
@@ -192,7 +192,7 @@ function filledIn(value: unknown): unknown {
   const whole: Record<string, unknown> = { ...value }
   if (isObject(model) && model.template === 'rbm' && pretrain === undefined) whole.pretrain = {}
   // A line search compares losses of neighbouring points, and a test of convergence two steps: rounding would end both.
-  const exact = isObject(strategy) && (strategy.name === 'gradient-descent' || strategy.name === 'sandblaster')
+  const exact = isObject(strategy) && takesWholePasses(strategy)
   if (exact && isObject(codec) && codec.up === undefined) whole.codec = { ...codec, up: 'f32' }
   return whole
 }
@@ -202,7 +202,8 @@ const isObject = (value: unknown): value is Record<string, unknown> =>
 const runSpec = z.preprocess(
   filledIn,
   fields.superRefine((spec, context) => {
-    for (const { path, message } of contradictions(spec)) context.addIssue({ code: 'custom', path, message })
+    for (const { path, message } of contradictions(spec, BY_DEFAULT))
+      context.addIssue({ code: 'custom', path, message })
   }),
 )
 

@@ -1,5 +1,11 @@
-/** What zod finds wrong with a RunSpec, in words for the operator: what was expected, and what came. */
+/** What is wrong with a RunSpec, in words for the operator: what was expected, and what came. */
 import type { z } from 'zod'
+
+/** What a spec cannot be: the field, the reason, and what to write instead. */
+export interface Contradiction {
+  readonly path: string[]
+  readonly message: string
+}
 
 /** One issue in words; `given` is what the operator wrote there. */
 export function problem(issue: z.core.$ZodIssue, given: unknown): string {

@@ -4,11 +4,15 @@
  */
 import { z } from 'zod'
 
-const positive = z.number().positive()
+/** Kernels compute in float32: what is smaller than its smallest normal number is 0 there, what is larger infinite. */
+const [SMALLEST, LARGEST] = [2 ** -126, (2 - 2 ** -23) * 2 ** 127]
+/** Of two limits the later is told, see parseRunSpec. */
+export const positive = z.number().min(SMALLEST).max(LARGEST).positive()
+export const atLeastZero = z.number().max(LARGEST).min(0)
 const share = z.number().min(0).lt(1)
 
 /** λ: adds λ·w to the gradient of every kernel (not of biases). */
-const weightCost = z.number().min(0).default(0)
+const weightCost = atLeastZero.default(0)
 
 export const updateRule = z.discriminatedUnion('name', [
   z.strictObject({ name: z.literal('sgd'), rate: positive.default(0.1), weightCost }),
@@ -37,7 +41,7 @@ export const updateRule = z.discriminatedUnion('name', [
     name: z.literal('adagrad'),
     rate: positive.default(0.02),
     epsilon: positive.default(1e-8),
-    initial: z.number().min(0).default(0.1),
+    initial: atLeastZero.default(0.1),
   }),
   z.strictObject({
     name: z.literal('adam'),
@@ -46,7 +50,7 @@ export const updateRule = z.discriminatedUnion('name', [
     beta2: z.number().min(0).lt(1).default(0.999),
     epsilon: positive.default(1e-8),
     /** Decoupled weight decay (AdamW, Loshchilov & Hutter 2019); 0 is Adam. */
-    weightDecay: z.number().min(0).default(0),
+    weightDecay: atLeastZero.default(0),
   }),
 ])
 
@@ -93,7 +97,7 @@ export const strategy = z.discriminatedUnion('name', [
     /** n_fetch: minibatches between fetches of the parameters; a whole multiple of pushEvery. */
     fetchEvery: z.int().min(1).max(10000).optional(),
     /** α of the replica's own steps between fetches; null follows the server's current rate (rule sgd) or is 0. */
-    localRate: z.number().min(0).nullable().default(null),
+    localRate: atLeastZero.nullable().default(null),
     /**
      * Push and fetch while the next lease is computed: Alg. 1.1's three threads, `startAsync`. Each lease begins one
      * update of its own volunteer earlier; without it push and fetch are awaited.
@@ -120,7 +124,7 @@ export const strategy = z.discriminatedUnion('name', [
     rate: positive.default(1),
     decay: z.enum(['sqrt', 'none']).default('sqrt'),
     /** regParam λ of the updater. */
-    regularization: z.number().min(0).default(0),
+    regularization: atLeastZero.default(0),
     /** Probability of an example to be in an iteration's sample. */
     fraction: z.number().gt(0).max(1).default(1),
     /** Converged when the weights move by less than this times max(‖w‖, 1); 0 never. */

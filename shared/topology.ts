@@ -46,6 +46,15 @@ export function fixedLayoutOf(topology: Topology): Layout | null {
   return fixed.slots.length === 0 ? null : fixed
 }
 
+/** Numbers that all layers together make of one example. */
+export function outputsOf(topology: Topology): number {
+  let total = 0
+  each(topology, (_layer, _tensors, output) => {
+    total += output.reduce((product, dimension) => product * dimension, 1)
+  })
+  return total
+}
+
 interface Tensor {
   name: string
   shape: number[]
@@ -55,16 +64,21 @@ interface Tensor {
 function layouts(topology: Topology): { trained: Layout; fixed: Layout } {
   const trained: Tensor[] = []
   const fixed: Tensor[] = []
+  each(topology, (layer, tensors) => (layer.config.trainable === false ? fixed : trained).push(...tensors))
+  return { trained: layout(trained), fixed: layout(fixed) }
+}
+
+/** The layers in order, with their parameters and the shape of what they make of an example. */
+function each(topology: Topology, visit: (layer: Layer, tensors: Tensor[], output: number[]) => void): void {
   let shape = (topology.config.layers[0].config.batch_input_shape as (number | null)[]).slice(1) as number[]
   for (const layer of topology.config.layers) {
     const { tensors, output } = applied(layer, shape)
     if (!output.every((dimension) => dimension >= 1)) {
       throw new Error(`layer ${layer.config.name} leaves shape [${output}]: the input is too small for it`)
     }
-    ;(layer.config.trainable === false ? fixed : trained).push(...tensors)
+    visit(layer, tensors, output)
     shape = output
   }
-  return { trained: layout(trained), fixed: layout(fixed) }
 }
 
 /** A layer's parameters, and what it makes of an example of shape `input`. */

@@ -3,8 +3,9 @@
  * whoever asks, live or on replay: same journal, same bits. Strategies that compute directions of their own work on
  * the named vectors, of which `parameters` is one, and change it within `publish`.
  */
+
+import type { CodecName } from '../../shared/codec-names.ts'
 import type { Layout } from '../../shared/layout.ts'
-import type { CodecName } from '../../shared/run-spec.ts'
 import type { CheckpointVector } from '../journal/journal.ts'
 import { ColumnNorms } from './column-norms.ts'
 import type { StepScalars, UpdateRule } from './update-rule.ts'

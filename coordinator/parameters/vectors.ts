@@ -5,9 +5,9 @@
  * Every operation goes through the ranges in order: the same calls give the same bits.
  */
 import { type Codec, codecs, largestEncoding, payloadSize, rangeOffset } from '../../shared/codec.ts'
+import type { CodecName } from '../../shared/codec-names.ts'
 import { createKernels, type Kernels } from '../../shared/kernels/kernels.ts'
 import { type Range, ranges } from '../../shared/layout.ts'
-import type { CodecName } from '../../shared/run-spec.ts'
 import type { CheckpointVector } from '../journal/journal.ts'
 
 /** Floats of a block, a multiple of INT8_BLOCK: it stays in a core's cache from when it is decoded until it is used. */

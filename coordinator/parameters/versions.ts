@@ -5,7 +5,7 @@
  * takes a new lease.
  */
 import { codecs, encodeVector } from '../../shared/codec.ts'
-import type { CodecName } from '../../shared/run-spec.ts'
+import type { CodecName } from '../../shared/codec-names.ts'
 import type { Parameters } from './parameters.ts'
 
 /** Bytes of kept versions in memory: of the founding document's net (6.7 MB), one for each of 76 volunteers. */

@@ -6,6 +6,7 @@ import { initialParameters } from '../../shared/layout.ts'
 import { buildModel, buildRbm, type Model } from '../../shared/models.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import { lowerOf, unrolled } from '../../shared/stack.ts'
+import { takesWholePasses } from '../../shared/whole-passes.ts'
 import type { Dataset } from '../datasets/dataset.ts'
 import type { CheckpointVector } from '../journal/journal.ts'
 import { Parameters } from '../parameters/parameters.ts'
@@ -72,7 +73,7 @@ export class Stage {
       },
     )
     const examples = dataset.train.examples
-    const iterates = plan.strategy.name === 'gradient-descent' || plan.strategy.name === 'sandblaster'
+    const iterates = takesWholePasses(plan.strategy)
     this.epochs = new Epochs(examples, iterates ? PASSES_MAX : plan.epochs, saved?.state.epochs)
     const room = {
       examples,

@@ -1,5 +1,6 @@
 /** The table of strategies: from its spec (and a checkpoint's state) to the strategy it names. */
-import type { CodecName, StrategySpec } from '../../shared/run-spec.ts'
+import type { CodecName } from '../../shared/codec-names.ts'
+import type { StrategySpec } from '../../shared/run-spec.ts'
 import type { Parameters } from '../parameters/parameters.ts'
 import { Downpour } from './downpour.ts'
 import { GradientDescent } from './gradient-descent.ts'

@@ -1,8 +1,8 @@
 /** Bad leases, versions and updates at a real coordinator: refused exactly, and nobody else notices (bystander.ts). */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { codecs, encodeVector } from '../../shared/codec.ts'
+import { CODECS } from '../../shared/codec-names.ts'
 import { CHUNK_BYTES, type Refusal } from '../../shared/protocol.ts'
-import { CODECS } from '../../shared/run-spec.ts'
 import { Bystander, expectRefusal, VALID } from '../support/bystander.ts'
 import { SMALL, SMALL_CHUNKED, startCoordinator } from '../support/coordinator.ts'
 import { expectOk, SyntheticVolunteer } from '../support/synthetic-volunteer.ts'

@@ -6,6 +6,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { parseRunSpec, type RunSpec } from '../../shared/run-spec.ts'
+import { takesWholePasses } from '../../shared/whole-passes.ts'
 import { MadeUpCrowd, replayed, traceOf } from './made-up-crowd.ts'
 
 const VOLUNTEERS = ['ann', 'bob', 'cid', 'dot']
@@ -95,8 +96,7 @@ export function strategyContract(name: string, written: object): void {
 }
 
 function specOf(written: object): RunSpec {
-  const { name } = (written as { strategy: { name: string } }).strategy
-  const ownSteps = name === 'gradient-descent' || name === 'sandblaster'
+  const ownSteps = takesWholePasses((written as { strategy: { name: string } }).strategy)
   const parsed = parseRunSpec({
     dataset: { name: 'mnist', train: 31, test: 10 },
     model: { template: 'softmax' },

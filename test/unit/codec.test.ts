@@ -5,9 +5,9 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { codecs, decodeVector, encodeVector, largestEncoding, payloadSize, rangeOffset } from '../../shared/codec.ts'
+import { CODECS } from '../../shared/codec-names.ts'
 import { createKernels, INT8_BLOCK } from '../../shared/kernels/kernels.ts'
 import { RANGE_FLOATS, ranges } from '../../shared/layout.ts'
-import { CODECS } from '../../shared/run-spec.ts'
 
 /** A spread of magnitudes; another one for another seed. */
 function sample(count: number, seed: number): Float32Array {

@@ -4,7 +4,7 @@ import { misfit } from '../../shared/contradictions.ts'
 import { LABELLED, parsed, problems, smallest } from '../support/written-specs.ts'
 
 describe('a RunSpec', () => {
-  test.each<[string, object, Record<string, string>]>([
+  test.each<[string, object, Record<string, unknown>]>([
     [
       'labels that no file has',
       {
@@ -104,6 +104,89 @@ describe('a RunSpec', () => {
         'strategy.maxStaleness':
           'policy.compensation keeps the last maxStaleness versions, here 1000 of 1665010 parameters: ' +
           'lower maxStaleness to 80 or less',
+      },
+    ],
+    [
+      'pairs of steps that no memory holds',
+      {
+        model: { template: 'mlp', hidden: [8192, 7000] },
+        strategy: { name: 'sandblaster', memory: 100 },
+        ...{ updateRule: undefined, schedule: undefined },
+      },
+      { 'strategy.memory': '100 pairs of vectors of 63851730 parameters are kept: lower memory to 4 or less' },
+    ],
+    [
+      'a minibatch that no volunteer holds',
+      {
+        model: { template: 'cnn', filters: [256, 256] },
+        strategy: { name: 'synchronous', batchSize: 65536, portionSize: 65536 },
+      },
+      {
+        'strategy.portionSize': expect.stringMatching(
+          /^the layers make \d+ numbers of an example, and 65536 examples are computed at once: write \d+ or less$/,
+        ),
+      },
+    ],
+    [
+      'settings of a rate that stays as it is',
+      { schedule: { final: 0.01, hold: 0.5 } },
+      {
+        'schedule.final': 'shape constant leaves the rate as it is: write shape linear or cosine, or remove final',
+        'schedule.hold': 'shape constant leaves the rate as it is: write shape linear or cosine, or remove hold',
+      },
+    ],
+    [
+      'regularization that the updater has not',
+      { strategy: { name: 'gradient-descent', regularization: 0.1 } },
+      {
+        'strategy.regularization':
+          'updater simple does not regularize: write updater squared-l2 or l1, or remove regularization',
+      },
+    ],
+    [
+      'an accuracy, and a gap, that is never looked at on the way',
+      {
+        model: { template: 'mlp', activation: 'sigmoid' },
+        stop: { epochs: 5, accuracy: 0.9 },
+        evaluateEveryEpochs: 0,
+        pretrain: { gapChecks: 3, evaluateEveryEpochs: 0 },
+      },
+      {
+        'stop.accuracy': 'it needs tests on the way: let evaluateEveryEpochs be more than 0, or remove stop.accuracy',
+        'pretrain.gapChecks': 'it needs tests on the way: let evaluateEveryEpochs be more than 0, or remove gapChecks',
+      },
+    ],
+    [
+      'what to do about staleness that never is',
+      {
+        strategy: {
+          name: 'downpour',
+          maxStaleness: 0,
+          policy: { compensation: {}, weight: { name: 'inverse' } },
+        },
+      },
+      {
+        'strategy.policy.compensation':
+          'with maxStaleness 0 no update is stale: let maxStaleness be 1 or more, or remove policy.compensation',
+        'strategy.policy.weight':
+          'with maxStaleness 0 no update is stale: let maxStaleness be 1 or more, or remove policy.weight',
+      },
+    ],
+    [
+      'a buffer that is never full',
+      { stop: { epochs: 2 }, strategy: { name: 'downpour', policy: { buffer: 4096 } } },
+      {
+        'strategy.policy.buffer':
+          '2 epochs of 60000 examples are 234 updates of 8 minibatches of 64, so the buffer may never be full: ' +
+          'lower it to 234 or less, or lower pushEvery',
+      },
+    ],
+    [
+      'what is zero, or infinite, where it is computed',
+      { updateRule: { name: 'adam', epsilon: 1e-46, rate: 1e300 } },
+      {
+        'updateRule.epsilon': 'expected at least 1.1754943508222875e-38, got 1e-46',
+        'updateRule.rate': 'expected at most 3.4028234663852886e+38, got 1e+300',
       },
     ],
     [

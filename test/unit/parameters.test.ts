@@ -7,9 +7,9 @@ import { type GradientPart, Parameters } from '../../coordinator/parameters/para
 import { updateRule } from '../../coordinator/parameters/update-rule.ts'
 import { BLOCK_FLOATS } from '../../coordinator/parameters/vectors.ts'
 import { codecs, decodeVector, encodeVector } from '../../shared/codec.ts'
+import { CODECS } from '../../shared/codec-names.ts'
 import { createKernels } from '../../shared/kernels/kernels.ts'
 import { layout, RANGE_FLOATS } from '../../shared/layout.ts'
-import { CODECS } from '../../shared/run-spec.ts'
 import { updateRule as updateRuleSchema } from '../../shared/strategy-spec.ts'
 import { sample } from '../support/kernel-workbench.ts'
 

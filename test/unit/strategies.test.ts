@@ -132,7 +132,9 @@ describe('Downpour', () => {
   it('applies an update at once, whole', () => {
     const strategy = open()
     const payload = Uint8Array.of(1, 2, 3)
-    expect(strategy.fold({ ...settledOf('a', 'ann'), payload })).toEqual({ parts: [{ payload, weight: 1 }] })
+    expect(strategy.fold({ ...settledOf('a', 'ann'), payload })).toEqual({
+      parts: [{ payload, weight: 1, minibatches: 1 }],
+    })
     expect(strategy.quiescent).toBe(true)
   })
 })

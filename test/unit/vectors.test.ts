@@ -3,8 +3,8 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Vectors } from '../../coordinator/parameters/vectors.ts'
 import { codecs, decodeVector, encodeVector } from '../../shared/codec.ts'
+import { CODECS } from '../../shared/codec-names.ts'
 import { RANGE_FLOATS } from '../../shared/layout.ts'
-import { CODECS } from '../../shared/run-spec.ts'
 import { expectSame, f, sample } from '../support/kernel-workbench.ts'
 
 const SIZES = [1, 37, RANGE_FLOATS + 5]

@@ -5,6 +5,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 import type { RunDetail } from '../../../shared/api.ts'
 import type { ParsedRunSpec, SpecProblem } from '../../../shared/run-spec.ts'
+import { takesWholePasses } from '../../../shared/whole-passes.ts'
 import { placeOf } from './json-place.ts'
 import type { Operator } from './operator.ts'
 import { TEMPLATES, type Template } from './templates.ts'
@@ -74,7 +75,7 @@ export function Draft({ operator, onCreated }: { operator: Operator; onCreated: 
   }
 
   const strategy = asText(asObject(checked.value?.strategy).name)
-  const iterating = strategy === 'gradient-descent' || strategy === 'sandblaster'
+  const iterating = takesWholePasses({ name: strategy })
 
   return (
     <form

@@ -1,6 +1,7 @@
 /** What kind of learning a run's stage is, and so what it is measured by and how it is called. */
 import type { RunDetail } from '../../../shared/api.ts'
 import { endsInClasses } from '../../../shared/models.ts'
+import { takesWholePasses } from '../../../shared/whole-passes.ts'
 
 /** classify: accuracy · contrastive: an RBM's reconstruction error · reconstruct: an autoencoder's squared error */
 export type StageKind = 'classify' | 'contrastive' | 'reconstruct'
@@ -21,8 +22,7 @@ export function trainerOf({ spec }: RunDetail, stage: string): Pick<RunDetail['s
 
 /** Whether its progress is counted in iterations, not in passes over the examples. */
 export function iterates(run: RunDetail, stage: string): boolean {
-  const { name } = trainerOf(run, stage).strategy
-  return name === 'gradient-descent' || name === 'sandblaster'
+  return takesWholePasses(trainerOf(run, stage).strategy)
 }
 
 /** RBM 2, Fine-tuning. */
