@@ -8,7 +8,10 @@
  *     POST /api/runs/:id/pause|resume|stop    RunDetail
  *     GET  /api/runs/:id/metrics              RunMetrics
  *     GET  /api/runs/:id/model.safetensors    the parameters, safetensors layout
- *     GET  /api/runs/:id/model.json           tfjs LayersModel; its weights at ./model.weights.bin
+ *     GET  /api/runs/:id/model.json           tfjs LayersModel
+ *     GET  /api/runs/:id/model.weights.bin    its weights
+ *     GET  /api/runs/:id/encoder.*, decoder.* the same three of either half of an autoencoder or a stack of RBMs
+ *     GET  /api/runs/:id/machines.safetensors a stack of RBMs with all its biases and label units
  *     GET  /api/runs/:id/pictures             { pictures: PictureEntry[] }: what can be seen of it as it stands
  *     GET  /api/runs/:id/pictures/<name>.png  one of them, drawn now; ApiError 404 names those there are
  *     GET  /api/events                        server-sent events, each `data:` line one LiveEvent

@@ -165,7 +165,9 @@ type Connections = readonly (readonly number[])[]
 
 function image(name: string, shape: number[]): number[] {
   if (shape.length === 3) return shape
-  throw new Error(`layer ${name} expects images [height, width, channels], got shape [${shape}]`)
+  throw new Error(
+    `layer ${name} expects images [height, width, channels], got shape [${shape}]: use template mlp or softmax`,
+  )
 }
 
 const ZEROS = { class_name: 'Zeros', config: {} }

@@ -9,7 +9,7 @@ import type { LiveEvent } from '../../shared/api.ts'
 const BACKLOG_MAX = 4 * 1024 * 1024
 /** A comment line so often keeps proxies from ending a quiet stream. */
 const KEEP_ALIVE_MS = 15_000
-const CONSOLES_MAX = 64
+export const CONSOLES_MAX = 64
 
 export class Events {
   private readonly consoles = new Set<FastifyReply>()

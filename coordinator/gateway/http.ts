@@ -40,6 +40,7 @@ export async function openHttp(options: HttpOptions): Promise<FastifyInstance> {
       return apiError(reply, error.fault === 'full' ? 'storage-full' : 'storage-failed', error.message)
     }
     const status = error.statusCode ?? 500
+    if (status === 415) return apiError(reply, 'bad-request', 'expected the header "content-type: application/json"')
     if (status === 429) return apiError(reply, 'rate-limited', error.message)
     if (status < 500) return apiError(reply, 'bad-request', error.message)
     log.error({ err: error }, 'invariant broken while answering a request')

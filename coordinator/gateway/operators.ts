@@ -10,7 +10,7 @@ import { picturesOf } from '../pictures/pictures.ts'
 import { EXPORTS } from '../run/exported.ts'
 import type { Run } from '../run/run.ts'
 import type { Runs } from '../run/runs.ts'
-import type { Events } from './events.ts'
+import { CONSOLES_MAX, type Events } from './events.ts'
 import { sameSecret } from './identities.ts'
 
 export interface OperatorsOptions {
@@ -80,7 +80,8 @@ export function serveOperators(app: FastifyInstance, { runs, events, token, now 
   app.get('/runs', () => ({ runs: runs.list().map((run) => run.detail(now())) }))
 
   app.get('/events', (_request, reply) => {
-    if (!events.open(reply)) return apiError(reply, 'rate-limited', 'too many consoles are open')
+    if (!events.open(reply))
+      return apiError(reply, 'rate-limited', `${CONSOLES_MAX} consoles are open already: close one`)
   })
 
   const found =
@@ -88,7 +89,9 @@ export function serveOperators(app: FastifyInstance, { runs, events, token, now 
     (request: FastifyRequest, reply: FastifyReply) => {
       const { id } = request.params as { id: string }
       const run = runs.get(id)
-      return run === undefined ? apiError(reply, 'not-found', `there is no run ${id}`) : answer(run, request, reply)
+      return run === undefined
+        ? apiError(reply, 'not-found', `there is no run ${id}; GET /api/runs lists those there are`)
+        : answer(run, request, reply)
     }
 
   app.get(

@@ -247,7 +247,13 @@ export class Volunteers {
     if (person === null)
       return answer(refuse('bad-token', 'this identity is not of this coordinator; say hello without it', 0))
     if (request.trustKey !== undefined && !sameSecret(request.trustKey, trustKey)) {
-      return answer(refuse('bad-token', 'the trust key is wrong', 60_000))
+      return answer(
+        refuse(
+          'bad-token',
+          'the trust key is not that of this coordinator, which makes a new one at every start',
+          60_000,
+        ),
+      )
     }
     const volunteer = `${person}-${request.instance}`
     const trusted = request.trustKey !== undefined

@@ -262,7 +262,7 @@ describe('who somebody is', () => {
     ['a token that is none', { token: 'nonsense' }, 'bad-token', /not of this coordinator/],
     ['a token of nothing', { token: '' }, 'bad-token', /not of this coordinator/],
     ['a token with a forged hash', { token: `abcdef012345.${'0'.repeat(32)}` }, 'bad-token', /not of this coordinator/],
-    ['a wrong trust key', { trustKey: 'guessed' }, 'bad-token', /trust key is wrong/],
+    ['a wrong trust key', { trustKey: 'guessed' }, 'bad-token', /trust key is not that of this coordinator/],
     ['a run that does not exist', { run: 'atlantis' }, 'run-unknown', /no run atlantis/],
   ]
   for (const [what, fields, code, says] of strangers) {

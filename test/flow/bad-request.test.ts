@@ -67,7 +67,7 @@ describe('the operator API', () => {
         await post('/api/runs', 'name=x', { 'content-type': 'text/csv' }),
         400,
         'bad-request',
-        /Media Type/,
+        /expected the header "content-type: application\/json"/,
       )
       await expectError(await post('/api/runs', '{"__proto__": {"admin": true}}'), 400, 'bad-request')
     })
@@ -144,7 +144,12 @@ describe('the operator API', () => {
   test('a run or a path that does not exist is refused with 404', async () => {
     await bystander.harmless(async () => {
       for (const path of ['/api/runs/atlantis', '/api/runs/atlantis/metrics', '/api/runs/atlantis/model.json']) {
-        await expectError(await bystander.coordinator.api('GET', path), 404, 'not-found', 'there is no run atlantis')
+        await expectError(
+          await bystander.coordinator.api('GET', path),
+          404,
+          'not-found',
+          'there is no run atlantis; GET /api/runs',
+        )
       }
       await expectError(
         await bystander.coordinator.api('POST', '/api/runs/atlantis/pause'),

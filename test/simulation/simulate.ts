@@ -2,22 +2,31 @@
  * Runs the simulator over many seeds: `npm run simulate -- --seeds 200 [--from 1]`, or one with its whole story:
  * `npm run simulate -- --seed 17 --verbose`. Ends with 1 and what there is to know at the first seed that fails.
  */
-import { parseArgs } from 'node:util'
+import { cac } from 'cac'
 import type { Figures } from './shell.ts'
 import { type Failure, simulate } from './simulation.ts'
 
-const { values } = parseArgs({
-  options: {
-    seeds: { type: 'string', default: '200' },
-    from: { type: 'string', default: '1' },
-    seed: { type: 'string' },
-    verbose: { type: 'boolean', default: false },
-    'keep-going': { type: 'boolean', default: false },
-  },
-})
+interface Options {
+  seeds: number
+  from: number
+  seed?: number
+  verbose?: boolean
+  keepGoing?: boolean
+}
 
-const from = Number(values.seed ?? values.from)
-const count = values.seed === undefined ? Number(values.seeds) : 1
+const cli = cac('npm run simulate --')
+cli
+  .command('', 'Invented stories of a coordinator and its crowd, each checked at every step')
+  .option('--seeds <n>', 'So many stories', { default: 200 })
+  .option('--from <seed>', 'The first of them', { default: 1 })
+  .option('--seed <seed>', 'This one only')
+  .option('--verbose', 'Tell what happens')
+  .option('--keep-going', 'Go on after one that fails')
+  .action(() => {})
+cli.help()
+const options = optionsGiven()
+const from = options.seed ?? options.from
+const count = options.seed === undefined ? options.seeds : 1
 const total: Figures = {
   steps: 0,
   crashes: 0,
@@ -35,7 +44,7 @@ const begun = performance.now()
 
 for (let seed = from; seed < from + count; seed++) {
   const at = performance.now()
-  const outcome = simulate(seed, values.verbose ? (line) => console.log(line) : undefined)
+  const outcome = simulate(seed, options.verbose ? (line) => console.log(line) : undefined)
   const ms = performance.now() - at
   if (ms > slowest.ms) slowest = { seed, ms }
   add(outcome.figures)
@@ -43,7 +52,7 @@ for (let seed = from; seed < from + count; seed++) {
   if (outcome.failure !== null) {
     tell(outcome.failure)
     failures.push(outcome.failure)
-    if (!values['keep-going']) break
+    if (!options.keepGoing) break
   }
   if ((seed - from + 1) % 20 === 0) {
     console.log(
@@ -78,6 +87,24 @@ const summary = {
 }
 console.log(JSON.stringify({ simulate: summary }))
 process.exitCode = failures.length === 0 ? 0 : 1
+
+function optionsGiven(): Options {
+  try {
+    const given = cli.parse(process.argv, { run: false }).options as Options & { help?: boolean }
+    if (given.help) process.exit(0)
+    if (cli.args.length > 0) throw new Error(`expected options only, got ${cli.args.join(' ')}; --help tells more`)
+    cli.matchedCommand?.checkUnknownOptions()
+    for (const name of ['seeds', 'from', 'seed'] as const) {
+      const value = given[name]
+      if (value !== undefined && !(Number.isSafeInteger(value) && value >= 1))
+        throw new Error(`--${name}: expected a whole number from 1 on, got ${value}`)
+    }
+    return given
+  } catch (error) {
+    console.error((error as Error).message)
+    process.exit(2)
+  }
+}
 
 function add(figures: Figures): void {
   for (const key of Object.keys(figures) as (keyof Figures)[]) {

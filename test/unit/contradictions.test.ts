@@ -251,7 +251,7 @@ describe('a RunSpec', () => {
     expect(unfit({}, [28, 28, 1])).toBeNull()
     expect(unfit({ model: { template: 'lenet' } }, [784])).toEqual({
       path: ['model'],
-      message: 'layer conv_1 expects images [height, width, channels], got shape [784]',
+      message: 'layer conv_1 expects images [height, width, channels], got shape [784]: use template mlp or softmax',
     })
     expect(unfit({ model: { template: 'lenet', form: 'classic' } }, [28, 28, 1], 26)).toEqual({
       path: ['model'],

@@ -115,6 +115,15 @@ describe('what is pure', () => {
   })
 })
 
+test('every spec of runs/ is named in the README, which names no other', () => {
+  const readme = readFileSync(join(root, 'README.md'), 'utf8')
+  const named = new Set([...readme.matchAll(/\b(?:runs\/)?([a-z0-9-]+\.json)\b/g)].map(([, name]) => name))
+  const files = readdirSync(join(root, 'runs'))
+  expect(files.filter((file) => !named.has(file))).toEqual([])
+  const others = ['model.json', 'package.json', 'tsconfig.json']
+  expect([...named].filter((name) => !files.includes(name) && !others.includes(name))).toEqual([])
+})
+
 test(`no file is longer than ${LINES_MAX} lines`, () => {
   const lines = ({ text }: Source) => text.split('\n').length
   expect(

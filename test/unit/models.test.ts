@@ -174,7 +174,12 @@ describe('the model templates', () => {
       [28, 3, 1],
       'layer pool_2 leaves shape [7,0,64]: the input is too small',
     ],
-    ['no image', cnn, [784], 'layer conv_1_1 expects images [height, width, channels], got shape [784]'],
+    [
+      'no image',
+      cnn,
+      [784],
+      'layer conv_1_1 expects images [height, width, channels], got shape [784]: use template mlp or softmax',
+    ],
     ['of another size than the bitmaps are for', classic, [32, 32, 1], 'expects images [28, 28, channels]'],
   ])('an input that is %s is refused, naming the layer', (_, spec, inputShape, message) => {
     expect(() => buildModel(spec, { inputShape, classes: 10 }, null)).toThrow(message)

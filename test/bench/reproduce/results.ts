@@ -55,8 +55,8 @@ export function writtenDown({ name }: Row, { name: trial, spec, crowd }: Trial, 
   if (!existsSync(file)) return null
   const { outcomes } = JSON.parse(readFileSync(file, 'utf8')) as Result
   const settings = (of: Pick<Outcome, 'trial' | 'spec' | 'volunteers' | 'pace'>) =>
-    // What has become a setting since then is at its default: that is what it was.
-    JSON.parse(asJson([of.trial, parseRunSpec(of.spec), of.volunteers, of.pace]))
+    // What has become a setting since then is at its default: that is what it was. Its name is for people.
+    JSON.parse(asJson([of.trial, parseRunSpec({ ...of.spec, name: undefined }), of.volunteers, of.pace]))
   const wanted = settings({ trial, spec, volunteers: crowd.volunteers, pace: crowd.measured?.pace ?? null })
   return outcomes.find((outcome) => isDeepStrictEqual(settings(outcome), wanted)) ?? null
 }

@@ -7,13 +7,15 @@ import { specOf } from '../spec-file.ts'
 import { classifierRow } from './classifier.ts'
 import { portions } from './portions.ts'
 
-export const dbnSpec = (seed: number, volunteers: number, changes: Record<string, unknown> = {}): RunSpec =>
-  specOf('dbn', {
+const of = (file: string, seed: number, volunteers: number, changes: Record<string, unknown> = {}): RunSpec =>
+  specOf(file, {
     seed,
     strategy: portions(120, volunteers),
-    pretrain: { epochs: 10, strategy: portions(100, volunteers) },
+    pretrain: { strategy: portions(100, volunteers) },
     ...changes,
   })
+export const dbnSpec = (seed: number, volunteers: number, changes: Record<string, unknown> = {}): RunSpec =>
+  of('dbn', seed, volunteers, changes)
 
 /** The pre-training is the published one; what is chosen is the fine-tuning. */
 const rates = [0.001, 0.002, 0.003]
@@ -35,8 +37,8 @@ export const dbn = classifierRow({
 })
 
 /** The same, fine-tuned for long: the noise of a high rate, that goes to 0 in the second half, in place of an early stop. */
-const longer = (seed: number, volunteers: number, rate = 0.004) =>
-  dbnSpec(seed, volunteers, { updateRule: { name: 'adam', rate }, stop: { epochs: 20 } })
+const longer = (seed: number, volunteers: number, changes: Record<string, unknown> = {}) =>
+  of('dbn-long', seed, volunteers, changes)
 
 export const dbnLong = classifierRow({
   name: 'dbn-long',
@@ -48,17 +50,14 @@ export const dbnLong = classifierRow({
   reach: 1.3,
   aim: 1.18,
   grid: (volunteers) =>
-    Object.fromEntries([0.002, 0.004, 0.008].map((rate) => [`rate-${rate}`, longer(CHOICE_SEED, volunteers, rate)])),
+    Object.fromEntries(
+      [0.002, 0.004, 0.008].map((rate) => [`rate-${rate}`, longer(CHOICE_SEED, volunteers, { updateRule: { rate } })]),
+    ),
 })
 
 /** The same with dropout: shares below the published ones, which are for many more updates. */
-const dropped = (seed: number, volunteers: number, dropout = { input: 0.1, hidden: 0.3 }) =>
-  dbnSpec(seed, volunteers, {
-    model: { dropout },
-    updateRule: { name: 'adam', rate: 0.001 },
-    schedule: { hold: 0 },
-    stop: { epochs: 40 },
-  })
+const dropped = (seed: number, volunteers: number, changes: Record<string, unknown> = {}) =>
+  of('dbn-dropout', seed, volunteers, changes)
 
 export const dbnDropout = classifierRow({
   name: 'dbn-dropout',
@@ -71,6 +70,6 @@ export const dbnDropout = classifierRow({
   aim: 1,
   grid: (volunteers) => ({
     gentle: dropped(CHOICE_SEED, volunteers),
-    published: dropped(CHOICE_SEED, volunteers, { input: 0.2, hidden: 0.5 }),
+    published: dropped(CHOICE_SEED, volunteers, { model: { dropout: { input: 0.2, hidden: 0.5 } } }),
   }),
 })

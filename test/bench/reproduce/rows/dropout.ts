@@ -4,19 +4,11 @@ import { classifierRow } from './classifier.ts'
 import { portions } from './portions.ts'
 
 const CHOICE_SEED = 101
-const GENTLE = { input: 0.1, hidden: 0.3 }
 /** The published shares are for layers of 1024 and more. */
-const PUBLISHED = { input: 0.2, hidden: 0.5 }
+const PUBLISHED = { dropout: { input: 0.2, hidden: 0.5 } }
 
-const spec = (seed: number, volunteers: number, dropout = GENTLE, updateRule: object = { name: 'adam', rate: 0.001 }) =>
-  specOf('dropout', {
-    seed,
-    model: { hidden: [500, 500, 2000], dropout },
-    strategy: portions(128, volunteers),
-    updateRule,
-    codec: { up: 'f16', down: 'f16' },
-    stop: { epochs: 60 },
-  })
+const spec = (seed: number, volunteers: number, changes: Record<string, unknown> = {}) =>
+  specOf('dropout-gentle', { seed, strategy: portions(128, volunteers), ...changes })
 
 export const dropout = classifierRow({
   name: 'dropout',
@@ -29,7 +21,10 @@ export const dropout = classifierRow({
   aim: 1.2,
   grid: (volunteers) => ({
     gentle: spec(CHOICE_SEED, volunteers),
-    published: spec(CHOICE_SEED, volunteers, PUBLISHED),
-    'published-momentum': spec(CHOICE_SEED, volunteers, PUBLISHED, { name: 'momentum', rate: 0.02, momentum: 0.95 }),
+    published: spec(CHOICE_SEED, volunteers, { model: PUBLISHED }),
+    'published-momentum': spec(CHOICE_SEED, volunteers, {
+      model: PUBLISHED,
+      updateRule: { name: 'momentum', rate: 0.02, momentum: 0.95, early: {} },
+    }),
   }),
 })

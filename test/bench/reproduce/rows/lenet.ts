@@ -5,24 +5,20 @@ import { classifierRow } from './classifier.ts'
 import { portions } from './portions.ts'
 
 const BATCH = 128
-const EPOCHS = 20
 const CHOICE_SEED = 101
 
-const modern = (seed: number, volunteers: number, { rate, batch }: { rate: number; batch: number }): RunSpec =>
-  specOf('lenet', {
-    seed,
-    strategy: portions(batch, volunteers),
-    updateRule: { name: 'adam', rate },
-    // To 1e-5 from 1e-3.
-    schedule: { shape: 'cosine', final: 0.01 },
-    codec: { up: 'f16' },
-    stop: { epochs: EPOCHS },
-  })
+interface Changes {
+  readonly rate?: number
+  readonly batch?: number
+}
+
+const modern = (seed: number, volunteers: number, { batch = BATCH, ...changes }: Changes = {}): RunSpec =>
+  specOf('lenet-synchronous', { seed, strategy: portions(batch, volunteers), updateRule: { name: 'adam', ...changes } })
 
 export const lenet = classifierRow({
   name: 'lenet',
   title: 'LeNet-5, modern form, no augmentation',
-  spec: (seed, volunteers) => modern(seed, volunteers, { rate: 0.001, batch: BATCH }),
+  spec: (seed, volunteers) => modern(seed, volunteers),
   shows: 'error',
   reference: 0.95,
   source: 'LeCun et al. 1998, the classic form; 0.8 to 1.0 for the modern one',
@@ -36,24 +32,20 @@ export const lenet = classifierRow({
     ),
 })
 
-const classic = (seed: number, volunteers: number, rate: number): RunSpec =>
-  specOf('lenet-classic', {
-    seed,
-    strategy: portions(BATCH, volunteers),
-    updateRule: { name: 'adam', rate },
-    codec: { up: 'f16' },
-    stop: { epochs: EPOCHS },
-  })
+const classic = (seed: number, volunteers: number, changes: Pick<Changes, 'rate'> = {}): RunSpec =>
+  specOf('lenet-classic', { seed, strategy: portions(BATCH, volunteers), updateRule: { name: 'adam', ...changes } })
 
 export const lenetClassic = classifierRow({
   name: 'lenet-classic',
   title: 'LeNet-5 as of 1998, no augmentation',
-  spec: (seed, volunteers) => classic(seed, volunteers, 0.003),
+  spec: (seed, volunteers) => classic(seed, volunteers),
   shows: 'error',
   reference: 0.95,
   source: 'LeCun et al. 1998',
   reach: 1.1,
   aim: 0.95,
   grid: (volunteers) =>
-    Object.fromEntries([0.001, 0.003, 0.006].map((rate) => [`rate-${rate}`, classic(CHOICE_SEED, volunteers, rate)])),
+    Object.fromEntries(
+      [0.001, 0.003, 0.006].map((rate) => [`rate-${rate}`, classic(CHOICE_SEED, volunteers, { rate })]),
+    ),
 })
