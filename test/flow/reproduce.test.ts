@@ -10,7 +10,7 @@ import { openSqliteJournal } from '../../coordinator/journal/sqlite-journal.ts'
 import { svg } from '../bench/reproduce/chart.ts'
 import { judge, missed } from '../bench/reproduce/judge.ts'
 import type { Result } from '../bench/reproduce/results.ts'
-import { asJson, section } from '../bench/reproduce/results.ts'
+import { asJson, digits, section } from '../bench/reproduce/results.ts'
 import { type Claim, meanOf, type Trial } from '../bench/reproduce/row.ts'
 import { fitted } from '../bench/reproduce/rows/speed-up.ts'
 import { inTabs, placeOf, ROWS } from '../bench/reproduce/rows.ts'
@@ -180,6 +180,13 @@ test('the mean is judged, or the worst, against reach and aim', () => {
   })
   const noFigure = { ...claim, values: [Number.NaN] }
   expect(missed([claim, { ...claim, reach: null }, noFigure])).toEqual([noFigure])
+})
+
+test('a figure has as many digits as tell on which side of its bounds it lies', () => {
+  expect([digits(1.9767), digits(1.9767, [1.9, 1.98]), digits(1.98, [1.98]), digits(0.00001, [null])]).toEqual([
+    ...['1.98', '1.977', '1.98'],
+    '1e-5',
+  ])
 })
 
 test('the page says what is met and what is not', () => {

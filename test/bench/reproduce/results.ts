@@ -112,7 +112,7 @@ function claimLine(row: string, claim: Claim, seeds: number): string {
     row,
     figure,
     reference === null ? source : `${reference}${unit} (${source})`,
-    `${digits(mean)}${unit} (${digits(min)} to ${digits(max)})`,
+    `${digits(mean, better === 'near' ? [] : [claim.reach, claim.aim])}${unit} (${digits(min)} to ${digits(max)})`,
     ratio === null ? '' : digits(ratio),
     bound(claim.reach, reached),
     bound(claim.aim, aimed),
@@ -149,8 +149,12 @@ function conditionsLine({ row, command, seeds, outcomes: all }: Result): string 
   return `| ${cells.join(' | ')} |`
 }
 
-export function digits(value: number): string {
-  const rounded = Number(value.toPrecision(3))
+/** Three digits, and more where without them it would seem to lie on another side of a bound. */
+export function digits(value: number, bounds: readonly (number | null)[] = []): string {
+  const told = (rounded: number) =>
+    bounds.every((bound) => bound === null || Math.sign(rounded - bound) === Math.sign(value - bound))
+  const precision = [3, 4, 5, 6].find((some) => told(Number(value.toPrecision(some)))) ?? 7
+  const rounded = Number(value.toPrecision(precision))
   return rounded !== 0 && Math.abs(rounded) < 1e-3 ? rounded.toExponential() : String(rounded)
 }
 
