@@ -19,14 +19,16 @@ export class Examiner {
   private readonly history: History
   private readonly stage: Stage
   private readonly evaluation: Evaluation
-  /** Progress in units of evaluateEveryEpochs at the last evaluation asked for. */
-  private asked = 0
+  /** Progress in units of evaluateEveryEpochs at the last evaluation asked for; after a restart, at the last that is in. */
+  private asked: number
   /** The version whose loss was found not to be finite. */
   private hopeless: number | null = null
 
   constructor(history: History, { train, test }: Dataset) {
     this.history = history
     this.stage = history.stage
+    const last = history.series.test.findLast(({ stage }) => stage === this.stage.plan.name)
+    this.asked = last === undefined ? 0 : this.unitsAt(last.epoch)
     const compares = this.stage.model.objective.kind === 'contrastive'
     this.evaluation = new Evaluation({
       test: test.examples,
@@ -79,7 +81,6 @@ export class Examiner {
   /** Nothing more is asked about this version: its loss is not finite. */
   giveUp(version: number): void {
     this.hopeless = version
-    this.end()
   }
 
   /** Asks for an evaluation when the spec says so, and of the last version when training is complete. */
@@ -93,9 +94,13 @@ export class Examiner {
       if (lastTested !== version && (version > 0 || stage.trained)) this.request()
       return
     }
-    const every = stage.plan.evaluateEveryEpochs
-    const due = every === 0 ? 0 : Math.floor(stage.progress / every + 1e-9)
+    const due = this.unitsAt(stage.progress)
     if (history.state === 'running' && stage.strategy.quiescent && due > this.asked && this.request()) this.asked = due
+  }
+
+  private unitsAt(progress: number): number {
+    const every = this.stage.plan.evaluateEveryEpochs
+    return every === 0 ? 0 : Math.floor(progress / every + 1e-9)
   }
 
   /** The bytes of the version under test are gone. */

@@ -84,7 +84,7 @@ export class Run {
 
   /** After the journal is folded in: what is not durable follows it. */
   recovered(): void {
-    this.followStage()
+    this.examiner = new Examiner(this.history, this.dataset)
     this.examiner.plan()
   }
 
@@ -288,7 +288,10 @@ export class Run {
     }
     const points = entry === null ? { train: null, test: null } : this.history.fold(entry)
     if (points.test?.version === this.examiner.version) this.examiner.end()
-    if (update.lossSum === null && lease.kind === 'evaluate') this.examiner.giveUp(lease.binding.version)
+    if (update.lossSum === null && lease.kind === 'evaluate') {
+      this.examiner.giveUp(lease.binding.version)
+      this.endEvaluation()
+    }
     this.followStage()
     this.examiner.plan()
     return { version: this.parameters.version, staleness, ...points }
@@ -425,10 +428,15 @@ export class Run {
   /** Where the bytes of the version under test are gone, the test begins anew with the newest one: true. */
   private restartEvaluation(): boolean {
     if (!this.examiner.lost) return false
+    this.endEvaluation()
+    return this.examiner.request()
+  }
+
+  /** Whatever of it is still out comes to nothing. */
+  private endEvaluation(): void {
     const parts = [...this.leases.all()].filter(({ kind }) => kind === 'evaluate')
     for (const { id } of parts) this.leases.end(id, 'given-back')
     this.examiner.end()
-    return this.examiner.request()
   }
 }
 

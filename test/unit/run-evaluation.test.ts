@@ -105,6 +105,53 @@ describe('evaluation', () => {
     expect(at.runs.get('r0')!.history.series.test).toMatchObject([{ version: 2, accuracy: 10 / 4000 }])
   })
 
+  it('is over for all who hold a part of it when one finds that the loss is not finite', () => {
+    const at = desk({
+      dataset: { name: 'mnist', train: 4, test: 4000 },
+      strategy: { name: 'sandblaster', portionSize: 4, batchSize: 4, tolerance: 0 },
+      codec: { up: 'f32' },
+      stop: { epochs: 20 },
+      evaluateEveryEpochs: 0.01,
+    })
+    for (const own of ['one', 'two']) at.hello(own, { trusted: true })
+    at.hello('ann')
+    const run = at.runs.get('r0')!
+    /** A pass over all four examples, of which each has the loss ½‖w - 1‖². */
+    const pass = () => {
+      const lease = at.lease('ann')
+      const { version } = at.start('ann', lease)
+      const slopes = run.history.parameters.snapshot().map((weight) => 4 * (weight - 1))
+      const lossSum = slopes.reduce((sum, slope) => sum + slope ** 2 / 8, 0)
+      const payload = new Uint8Array(Float32Array.of(...slopes, ...slopes.map(() => 0)).buffer)
+      const counts = { minibatches: 1, examples: 4, correct: 0, lossSum, computeMs: 1, size: payload.length }
+      expect(codeOf(at.runs.submit('ann', { lease: lease.id, version, ...counts }, payload, at.now))).toBe('accepted')
+    }
+    // Until a search tries a point while the one before it is tested.
+    while (!(run.history.strategy.probes && run.inspect().evaluating !== null)) pass()
+    const [first, second] = [at.lease('one'), at.lease('two')]
+    const { version } = at.start('one', first)
+    at.start('two', second)
+    expect(codeOf(at.submit('one', first, version, { lossSum: null, size: 0 }))).toBe('accepted')
+    expect(run.state).toBe('running')
+    expect(codeOf(at.submit('two', second, version, correct))).toBe('lease-settled')
+  })
+
+  it('is not asked for again by a restart, of a version that is tested', () => {
+    const at = desk({ stop: { epochs: 3 }, evaluateEveryEpochs: 1 })
+    at.hello('ann')
+    at.hello('own', { trusted: true })
+    for (let i = 0; i < 10; i++) expect(at.work('ann')).toBe('accepted')
+    expect(at.work('own', correct)).toBe('accepted')
+    expect(at.work('ann')).toBe('accepted')
+    const back = at.again()
+    back.hello('ann')
+    back.hello('own', { trusted: true })
+    expect(typeof back.ask('own')).toBe('string')
+    for (let i = 0; i < 9; i++) expect(back.work('ann')).toBe('accepted')
+    expect(back.work('own', correct)).toBe('accepted')
+    expect(back.runs.get('r0')!.history.series.test.map(({ epoch }) => epoch)).toEqual([1, 2])
+  })
+
   it('gives a lost part to whoever asks next', () => {
     const at = trained()
     const lost = at.lease('own')
