@@ -97,7 +97,7 @@ async function train(file: string, options: Options): Promise<void> {
     }
     const timer = setInterval(() => {
       bar.update(run.detail(Date.now()).progress, shown(run))
-      if (!run.settled || stopping) return
+      if (!run.over || stopping) return
       clearInterval(timer)
       done()
     }, REFRESH_MS)

@@ -120,9 +120,13 @@ export class Roster {
     this.members.set(volunteer, member)
   }
 
-  measured(volunteer: string, examples: number, computeMs: number, overheadMs: number): void {
+  /** An update of it was accepted: so many examples, in so much time. */
+  credit(volunteer: string, examples: number, computeMs: number, overheadMs: number): void {
     const member = this.members.get(volunteer)
-    if (member === undefined || examples === 0) return
+    if (member === undefined) return
+    member.updatesAccepted++
+    member.examples += examples
+    if (examples === 0) return
     const speed = (1000 * examples) / Math.max(1, computeMs)
     const first = member.examplesPerSecond === null
     member.lateness = 1

@@ -129,7 +129,7 @@ export class Run {
   }
 
   /** Nothing is under way that would still change what the run says of itself. */
-  get settled(): boolean {
+  get over(): boolean {
     return (this.state === 'finished' || this.state === 'failed') && this.examiner.version === null
   }
 
@@ -199,8 +199,9 @@ export class Run {
     if ('ok' in lease) return lease
     if (lease.state === 'granted') {
       const over = this.state === 'finished' || this.state === 'failed'
-      if (over && lease.kind === 'gradient') return this.lost(lease, 'run-not-running', `the run is ${this.state}`)
-      if (lease.stage !== this.history.stage.index) return this.lost(lease, 'stale', STAGE_OVER)
+      if (over && lease.kind === 'gradient')
+        return this.lostFor(lease, refuse('run-not-running', `the run is ${this.state}`))
+      if (lease.stage !== this.history.stage.index) return this.lostFor(lease, refuse('stale', STAGE_OVER))
       if (lease.kind === 'evaluate' && this.restartEvaluation()) {
         return refuse('version-gone', 'the version to be tested is not kept any more; the newest one is tested instead')
       }
@@ -208,7 +209,7 @@ export class Run {
         lease.kind === 'gradient'
           ? this.history.strategy.bind(id, volunteer, this.parameters.version, this.history.stage.rate)
           : { version: this.examiner.version, localRate: 0, continues: null }
-      if (binding.version === null) return this.lost(lease, 'version-gone', 'this evaluation is over')
+      if (binding.version === null) return this.lostFor(lease, refuse('version-gone', 'this evaluation is over'))
       this.versions.hold(binding.version)
       lease = this.leases.start(id, volunteer, { ...binding, version: binding.version }, now)
     }
@@ -218,7 +219,7 @@ export class Run {
 
   /** May this update be sent? Everything but its bytes is checked; null means yes. */
   announce(volunteer: string, update: UpdateRequest, now: number): Refusal | null {
-    const lease = this.findStarted(volunteer, update, now)
+    const lease = this.answerable(volunteer, update, now)
     if ('ok' in lease) return this.refused(volunteer, lease)
     this.leases.announced(lease, now)
     return null
@@ -231,7 +232,7 @@ export class Run {
 
   /** Checks an update; `settle` or `unsettle` is called next. */
   submit(volunteer: string, update: UpdateRequest, payload: Uint8Array, now: number): Submission | Refusal {
-    const lease = this.findStarted(volunteer, update, now)
+    const lease = this.answerable(volunteer, update, now)
     if ('ok' in lease) return this.refused(volunteer, lease)
     let sumOfSquares = 0
     let entry: NewEntry | null = null
@@ -264,24 +265,14 @@ export class Run {
 
   /** The journal has the submission's entry: the lease is settled and its update folded in. */
   settle({ lease, update, sumOfSquares }: Submission, entry: Entry | null, now: number): Settlement {
-    const copies = lease.kind === 'gradient' ? this.leases.copies(lease) : []
+    if (lease.kind === 'gradient') this.endCopies(lease)
     this.leases.end(lease.id, 'settled')
     this.settledAt = now
-    // Whoever computes the same examples need not go on.
-    for (const { id, volunteer } of copies) {
-      this.leases.end(id, 'given-back')
-      this.history.strategy.lost(id, volunteer)
-    }
-    const member = this.roster.get(lease.volunteer)
-    if (member !== undefined) {
-      member.updatesAccepted++
-      member.examples += update.examples
-    }
-    const staleness = lease.kind === 'gradient' ? this.parameters.version - lease.binding.version : 0
     // It cannot have computed for longer than the lease was out: what it says is taken for at most that.
     const elapsedMs = Math.max(0, now - lease.startedAt)
     const computeMs = Math.min(update.computeMs, elapsedMs)
-    this.roster.measured(lease.volunteer, update.examples, computeMs, elapsedMs - computeMs)
+    this.roster.credit(lease.volunteer, update.examples, computeMs, elapsedMs - computeMs)
+    const staleness = lease.kind === 'gradient' ? this.parameters.version - lease.binding.version : 0
     if (lease.kind === 'gradient') {
       this.belief.accepted(lease, update, sumOfSquares)
       this.history.epochs.giveBack(doneOf(lease, update).tail)
@@ -295,6 +286,14 @@ export class Run {
     this.followStage()
     this.examiner.plan()
     return { version: this.parameters.version, staleness, ...points }
+  }
+
+  /** Whoever computes the same examples need not go on. */
+  private endCopies(lease: StartedLease): void {
+    for (const { id, volunteer } of this.leases.copies(lease)) {
+      this.leases.end(id, 'given-back')
+      this.history.strategy.lost(id, volunteer)
+    }
   }
 
   /** What belongs to a stage begins anew with it. */
@@ -364,35 +363,38 @@ export class Run {
     return member
   }
 
-  /** The started lease that an update answers, when everything the update says of it can be true. */
-  private findStarted(volunteer: string, update: UpdateRequest, now: number): StartedLease | Refusal {
+  /** The started lease that an update answers, when all that it says can be true; one that none can answer any more ends. */
+  private answerable(volunteer: string, update: UpdateRequest, now: number): StartedLease | Refusal {
     this.member(volunteer, now)
     const lease = this.leases.findStarted(update, volunteer, this.parameters.version)
     if ('ok' in lease) return lease
-    if (lease.stage !== this.history.stage.index) return this.lost(lease, 'stale', STAGE_OVER)
+    if (lease.stage !== this.history.stage.index) return this.lostFor(lease, refuse('stale', STAGE_OVER))
     const vectors = lease.compensated ? 2 : 1
     const bytes = lease.kind === 'gradient' ? vectors * this.vectorBytes : this.examiner.outcomeBytes(lease)
     const refusal = impossible(lease, update, bytes, this.history.strategy.probes === true)
     if (refusal?.code === 'non-finite') this.lost(lease)
     if (refusal !== null) return refusal
     if (this.state === 'finished' || this.state === 'failed') {
-      if (lease.kind === 'gradient') return this.lost(lease, 'run-not-running', `the run is ${this.state}`)
+      if (lease.kind === 'gradient') return this.lostFor(lease, refuse('run-not-running', `the run is ${this.state}`))
     }
     const { strategy } = this.history
     const staleness = this.parameters.version - update.version
     if (lease.kind === 'gradient' && staleness > strategy.maxStaleness) {
-      return this.lost(lease, 'stale', `computed ${staleness} versions ago; at most ${strategy.maxStaleness} are taken`)
+      const message = `computed ${staleness} versions ago; at most ${strategy.maxStaleness} are taken`
+      return this.lostFor(lease, refuse('stale', message))
     }
     return lease
   }
 
   /** Ends a lease that came to nothing: its examples are free again. */
-  private lost(lease: HeldLease): void
-  private lost(lease: HeldLease, code: Refusal['code'], message: string): Refusal
-  private lost(lease: HeldLease, code?: Refusal['code'], message = ''): Refusal | undefined {
+  private lost(lease: HeldLease): void {
     this.release(lease)
     this.leases.end(lease.id, 'given-back')
-    return code === undefined ? undefined : refuse(code, message)
+  }
+
+  private lostFor(lease: HeldLease, refusal: Refusal): Refusal {
+    this.lost(lease)
+    return refusal
   }
 
   /** What a lease held is free again, and whoever let it come to nothing stands last in the queue. */

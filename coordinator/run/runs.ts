@@ -87,8 +87,8 @@ export class Runs {
       }
       run.recovered()
       // Where the process was gone before its last checkpoint was written.
-      if (run.settled) this.saveCheckpoint(run)
-      this.restIfSettled(run)
+      if (run.over) this.saveCheckpoint(run)
+      this.restIfOver(run)
     }
   }
 
@@ -171,7 +171,7 @@ export class Runs {
       run.recovered()
     })
     if (entries[0].kind === 'created' || run.state === 'finished') this.saveCheckpoint(run)
-    this.restIfSettled(run)
+    this.restIfOver(run)
     this.surroundings.listener.work()
     return this.tell(run, now)
   }
@@ -248,7 +248,7 @@ export class Runs {
     const answer = this.answer(volunteer, update.next, settlement, now)
     this.announceEvents(run, settlement, now)
     if (run.history.checkpointDue || run.state === 'finished') this.saveCheckpoint(run)
-    this.restIfSettled(run)
+    this.restIfOver(run)
     this.surroundings.listener.work()
     return answer
   }
@@ -394,7 +394,7 @@ export class Runs {
     try {
       journal.saveCheckpoint(checkpoint, () => {
         run.history.wrote(checkpoint)
-        this.restIfSettled(run)
+        this.restIfOver(run)
       })
       if (run.spec.journal === 'since-checkpoint') journal.prune(run.id)
     } catch (error) {
@@ -407,8 +407,8 @@ export class Runs {
   }
 
   /** A run that is over keeps only what it came to; of one that failed its last good checkpoint is taken away. */
-  private restIfSettled(run: Run): void {
-    if (this.isBroken || !run.settled || run.history.resting) return
+  private restIfOver(run: Run): void {
+    if (this.isBroken || !run.over || run.history.resting) return
     if (run.state === 'finished' && !run.history.saved) return
     run.history.rest()
     this.models.forget(run)

@@ -29,7 +29,7 @@ async function lossesOf(portionSize: number, volunteers: number): Promise<number
     }
     const ended = crowd.map((volunteer) => volunteer.run())
     const inside = coordinator.runs.get(run)!
-    await until('the run is over', () => inside.settled, 60_000)
+    await until('the run is over', () => inside.over, 60_000)
     for (const volunteer of crowd) volunteer.stop()
     await Promise.all(ended)
     return inside.history.strategy.history!.map(({ loss }) => loss)
@@ -70,7 +70,7 @@ test('[Y2] a volunteer that is killed in the middle of a portion changes no bit'
       const address = coordinator.url
       volunteer = new Volunteer({ address, run, cache: new MemoryBlobs(), openEngine: () => openEngine('wasm') })
       const ended = volunteer.run()
-      await until('the run is over', () => inside.settled, 60_000)
+      await until('the run is over', () => inside.over, 60_000)
       volunteer.stop()
       await ended
       return { weights: inside.parameters.snapshot(), losses: inside.history.strategy.history, lost }

@@ -77,7 +77,7 @@ describe('a run', () => {
     })
     volunteerFor(coordinator.url, run)
     const inside = coordinator.runs.get(run)!
-    await until('the run is finished', () => inside.settled, 40_000)
+    await until('the run is finished', () => inside.over, 40_000)
     const { test } = (await (await coordinator.api('GET', `/api/runs/${run}/metrics`)).json()) as RunMetrics
     expect(inside.detail(Date.now())).toMatchObject({ state: 'finished', examples: 6000, epoch: 4, updatesRefused: 0 })
     expect(test.at(-1)!.version).toBe(inside.parameters.version)

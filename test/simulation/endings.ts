@@ -31,7 +31,7 @@ export interface Truth {
 export function checkEnding(run: Run, shadow: Shadow, truth: Truth, disk: Disk): void {
   same('J2', run.history, shadow.history, `run ${run.id}`)
   sameState('J2', run.history, shadow.history, `run ${run.id}`)
-  must('J7', run.history.resting === run.settled, `run ${run.id} is over and keeps what only training needs`)
+  must('J7', run.history.resting === run.over, `run ${run.id} is over and keeps what only training needs`)
   if (run.state === 'finished') lastCheckpoint(run, shadow, disk)
   if (run.spec.journal === 'everything') freshFold(run, disk)
   if (run.state === 'finished') finished(run, shadow)

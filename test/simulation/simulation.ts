@@ -125,9 +125,9 @@ class Simulation {
     const calmAt = EPOCH_MS + story.calmAtMs
     if (figures.accepted + figures.evaluated > before || agenda.now < calmAt) this.progressAt = agenda.now
     const all = runs.list()
-    if (agenda.now > calmAt && all.length === story.specs.length && all.every((run) => run.settled)) return true
+    if (agenda.now > calmAt && all.length === story.specs.length && all.every((run) => run.over)) return true
     if (agenda.now - this.progressAt > STALL_MS || figures.steps > STEPS_MAX) {
-      const stuck = all.filter((run) => !run.settled)
+      const stuck = all.filter((run) => !run.over)
       const detail = stuck.map(
         (run) => `${run.id} ${run.state} at epoch ${run.history.epochs.progress}, ${JSON.stringify(run.inspect())}`,
       )

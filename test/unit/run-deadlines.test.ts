@@ -19,15 +19,15 @@ describe('the roster', () => {
     const roster = new Roster()
     roster.join({ volunteer: 'ann', backend: 'wasm', device: '', trusted: false }, NOW)
     const { overheadMs: before } = roster.get('ann')!
-    roster.measured('ann', 100, 1_000, 30_000)
+    roster.credit('ann', 100, 1_000, 30_000)
     expect(before).toBeLessThan(30_000)
     expect(roster.get('ann')!.overheadMs).toBe(30_000)
-    for (let i = 0; i < 50; i++) roster.measured('ann', 100, 0, DRAWN_OUT_MS)
+    for (let i = 0; i < 50; i++) roster.credit('ann', 100, 0, DRAWN_OUT_MS)
     expect(roster.get('ann')!.overheadMs).toBeGreaterThan(OVERHEAD_MS - 1)
     expect(roster.get('ann')!.overheadMs).toBeLessThanOrEqual(OVERHEAD_MS)
 
     roster.join({ volunteer: 'bob', backend: 'wasm', device: '', trusted: false }, NOW)
-    roster.measured('bob', 100, 0, DRAWN_OUT_MS)
+    roster.credit('bob', 100, 0, DRAWN_OUT_MS)
     expect(roster.get('bob')!.overheadMs).toBe(OVERHEAD_MS)
   })
 })

@@ -9,7 +9,7 @@ describe('evaluation', () => {
     at.hello('ann')
     at.hello('own', { trusted: true })
     expect(at.work('ann')).toBe('accepted')
-    expect(at.runs.get('r0')).toMatchObject({ trained: true, settled: false, state: 'running' })
+    expect(at.runs.get('r0')).toMatchObject({ trained: true, over: false, state: 'running' })
     return at
   }
 
@@ -21,7 +21,7 @@ describe('evaluation', () => {
     expect(at.work('own', correct)).toBe('accepted')
     expect(at.work('own', correct)).toBe('accepted')
     const run = at.runs.get('r0')!
-    expect(run).toMatchObject({ state: 'finished', settled: true })
+    expect(run).toMatchObject({ state: 'finished', over: true })
     expect(run.history.series.test).toMatchObject([{ version: 1, loss: 1, accuracy: 10 / 4000 }])
   })
 
@@ -34,10 +34,10 @@ describe('evaluation', () => {
     // The first part is none of the journal's business: only the whole test is.
     expect(said).toEqual(['accepted', 'storage-full'])
     const run = at.runs.get('r0')!
-    expect(run).toMatchObject({ state: 'running', settled: false })
+    expect(run).toMatchObject({ state: 'running', over: false })
     expect(codeOf(at.submit('own', parts[1], 1, correct))).toBe('accepted')
     expect(run.history.series.test).toMatchObject([{ version: 1, loss: 1, accuracy: 10 / 4000 }])
-    expect(run).toMatchObject({ state: 'finished', settled: true })
+    expect(run).toMatchObject({ state: 'finished', over: true })
   })
 
   it('begins anew after a restart, of which only whole tests survive', () => {
@@ -45,12 +45,12 @@ describe('evaluation', () => {
     const [first] = [at.lease('own'), at.lease('own')]
     at.start('own', first)
     expect(codeOf(at.submit('own', first, 1, correct))).toBe('accepted')
-    expect(at.runs.get('r0')).toMatchObject({ settled: false })
+    expect(at.runs.get('r0')).toMatchObject({ over: false })
     const back = at.again()
     back.hello('own', { trusted: true })
     expect(back.work('own', correct)).toBe('accepted')
     expect(back.work('own', correct)).toBe('accepted')
-    expect(back.runs.get('r0')).toMatchObject({ settled: true })
+    expect(back.runs.get('r0')).toMatchObject({ over: true })
   })
 
   it('ends a run that was paused meanwhile, as soon as it is resumed', () => {

@@ -87,7 +87,7 @@ describe('leases', () => {
     const run = at.runs.get('r0')!
     expect(run.detail(at.now)).toMatchObject({ state: 'failed', reason: expect.stringContaining('diverged') })
     expect(run.wantsTrusted).toBe(false)
-    expect(run.settled).toBe(true)
+    expect(run.over).toBe(true)
   })
 
   it('[E2] frees what a lease did not do', () => {

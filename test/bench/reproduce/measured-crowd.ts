@@ -79,7 +79,7 @@ export async function trainWithCrowd(
     const due = replaceAfter.filter((after) => after > updates())
     let replaced = replaceAfter.length - due.length
     let spoken = Date.now()
-    while (!run.settled) {
+    while (!run.over) {
       await look(MISSED_MS)
       if (due.length > 0 && updates() >= due[0]) {
         due.shift()
