@@ -172,81 +172,11 @@ export class Volunteer {
       ahead.splice(place, 1)
       const { overlaps } = work.ready.lease
       if (overlaps && ahead.length === 0) ahead.push(this.begin(hands, null))
-      const result = await this.compute(work).catch((error) => this.dropped(work.ready, error, false))
+      const result = await this.compute(work).catch((error) => this.dropped(work.ready, error))
       // Where leases overlap no more, the one that is begun already comes next.
       if (!overlaps && ahead.length > 0) await (result && this.send(hands, work, result))
       else ahead.push(result ? this.deliver(hands, work, result) : this.begin(hands, null))
     }
-  }
-
-  /** Starts the next lease, with the Start that an acceptance brought or one asked for, and has its parameters. */
-  private begin(hands: Hands, accepted: Accepted | null): Promise<Work> {
-    return handled(this.beginNext(hands, accepted))
-  }
-
-  private async beginNext(hands: Hands, accepted: Accepted | null): Promise<Work> {
-    const { session } = hands
-    for (let brought = accepted; ; brought = null) {
-      const ready = await this.take(hands, brought?.lease)
-      this.report()
-      const { id } = ready.lease
-      try {
-        const start = brought?.start?.lease === id ? brought.start : (await session.ask('start', { lease: id })).start
-        return { ready, start, parameters: await this.parametersFor(session, ready, start) }
-      } catch (error) {
-        this.dropped(ready, error, false)
-      }
-    }
-  }
-
-  /** Sends what was computed; its acceptance begins the next lease. */
-  private deliver(hands: Hands, work: Work, result: LeaseResult): Promise<Work> {
-    const next = () => this.next?.lease.id
-    return handled(this.send(hands, work, result, next).then((accepted) => this.begin(hands, accepted)))
-  }
-
-  /** One update after the other: two at a time would only make both late. */
-  private send(
-    { session }: Hands,
-    { ready, start }: Work,
-    result: LeaseResult,
-    next: () => string | undefined = () => undefined,
-  ): Promise<Accepted | null> {
-    const { lease, model } = ready
-    const payload = result.gradient
-      ? encodeVectors(codecs[lease.codec], result.gradient, model.size)
-      : (result.outcomes ?? new Uint8Array())
-    const { minibatches, examples, lossSum, correct, computeMs } = result
-    const measureSum = model.measures ? result.measureSum : null
-    const counts = { minibatches, examples, lossSum, correct, measureSum, computeMs }
-    const update = { lease: lease.id, version: start.version, ...counts }
-    const sent = this.sending
-      .then(() => submit(session, update, payload, next))
-      .then(
-        (accepted) => {
-          this.accepted(ready, result)
-          return accepted
-        },
-        (error) => {
-          this.dropped(ready, error, true)
-          return null
-        },
-      )
-    this.sending = handled(sent)
-    return sent
-  }
-
-  /** The next lease, once it is ready. From then on the one after it is on its way. */
-  private take(hands: Hands, offered?: Lease): Promise<ReadyLease> {
-    const taken = this.coming
-    const after = taken.then((ready) => {
-      this.next = null
-      if (this.begun.size === 0) this.speedSince = this.clock.now()
-      this.begun.add(ready)
-      return this.nextLease(hands, offered)
-    })
-    this.coming = handled(after)
-    return taken
   }
 
   /** Fetches the next lease until it is ready to start: the offered one, else one asked for. */
@@ -286,6 +216,39 @@ export class Volunteer {
     }
   }
 
+  /** Starts the next lease, with the Start that an acceptance brought or one asked for, and has its parameters. */
+  private begin(hands: Hands, accepted: Accepted | null): Promise<Work> {
+    return handled(this.beginNext(hands, accepted))
+  }
+
+  private async beginNext(hands: Hands, accepted: Accepted | null): Promise<Work> {
+    const { session } = hands
+    for (let brought = accepted; ; brought = null) {
+      const ready = await this.take(hands, brought?.lease)
+      this.report()
+      const { id } = ready.lease
+      try {
+        const start = brought?.start?.lease === id ? brought.start : (await session.ask('start', { lease: id })).start
+        return { ready, start, parameters: await this.parametersFor(session, ready, start) }
+      } catch (error) {
+        this.dropped(ready, error)
+      }
+    }
+  }
+
+  /** The next lease, once it is ready. From then on the one after it is on its way. */
+  private take(hands: Hands, offered?: Lease): Promise<ReadyLease> {
+    const taken = this.coming
+    const after = taken.then((ready) => {
+      this.next = null
+      if (this.begun.size === 0) this.speedSince = this.clock.now()
+      this.begun.add(ready)
+      return this.nextLease(hands, offered)
+    })
+    this.coming = handled(after)
+    return taken
+  }
+
   /** The parameters that the lease starts from: those of its version, or the replica that it goes on from. */
   private async parametersFor(session: Session, { lease, model }: ReadyLease, start: Start): Promise<Float32Array> {
     if (start.continues !== null && this.replica?.lease === start.continues && this.replica.trainer === model.trainer) {
@@ -321,6 +284,45 @@ export class Volunteer {
     return result
   }
 
+  /** Sends what was computed; its acceptance begins the next lease. */
+  private deliver(hands: Hands, work: Work, result: LeaseResult): Promise<Work> {
+    const next = () => this.next?.lease.id
+    return handled(this.send(hands, work, result, next).then((accepted) => this.begin(hands, accepted)))
+  }
+
+  /** One update after the other: two at a time would only make both late. */
+  private send(
+    { session }: Hands,
+    { ready, start }: Work,
+    result: LeaseResult,
+    next: () => string | undefined = () => undefined,
+  ): Promise<Accepted | null> {
+    const { lease, model } = ready
+    const payload = result.gradient
+      ? encodeVectors(codecs[lease.codec], result.gradient, model.size)
+      : (result.outcomes ?? new Uint8Array())
+    const { minibatches, examples, lossSum, correct, computeMs } = result
+    const measureSum = model.measures ? result.measureSum : null
+    const counts = { minibatches, examples, lossSum, correct, measureSum, computeMs }
+    const update = { lease: lease.id, version: start.version, ...counts }
+    const sent = this.sending
+      .then(() => submit(session, update, payload, next))
+      .then(
+        (accepted) => {
+          this.accepted(ready, result)
+          return accepted
+        },
+        (error) => {
+          this.dropped(ready, error)
+          this.updatesRefused++
+          this.report()
+          return null
+        },
+      )
+    this.sending = handled(sent)
+    return sent
+  }
+
   private accepted(ready: ReadyLease, { examples }: LeaseResult): void {
     this.ended(ready)
     this.refusalsInARow = 0
@@ -334,9 +336,8 @@ export class Volunteer {
   }
 
   /** A lease came to nothing. Throws what a volunteer cannot go on from. */
-  private dropped(ready: ReadyLease, error: unknown, computed: boolean): void {
+  private dropped(ready: ReadyLease, error: unknown): void {
     this.refused(error)
-    if (computed) this.updatesRefused++
     this.giveBack(this.session!, ready.lease)
     this.ended(ready)
     this.report()
