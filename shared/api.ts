@@ -16,7 +16,7 @@
  *     GET  /api/runs/:id/pictures/<name>.png  one of them, drawn now; ApiError 404 names those there are
  *     GET  /api/events                        server-sent events, each `data:` line one LiveEvent
  */
-import type { BackendName } from './protocol.ts'
+import type { BackendName } from './backends.ts'
 import type { RunSpec } from './run-spec.ts'
 
 export const RUN_STATES = ['draft', 'running', 'paused', 'finished', 'failed'] as const

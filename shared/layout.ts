@@ -4,7 +4,9 @@
  * encoding and of a stored row, so nothing assumes that a model fits in one message, one database row or one
  * WebAssembly memory.
  */
+
 import { Random, Stream } from './random.ts'
+import { elementsOf } from './shape.ts'
 
 /** How a tensor is first filled. */
 export type Initializer =
@@ -48,7 +50,7 @@ export interface Range {
 export function layout(tensors: readonly { name: string; shape: readonly number[]; init: Initializer }[]): Layout {
   let offset = 0
   const slots = tensors.map(({ name, shape, init }) => {
-    const size = shape.reduce((product, dimension) => product * dimension, 1)
+    const size = elementsOf(shape)
     const slot: Slot = { name, shape, offset, size, init }
     offset += size
     return slot
@@ -81,18 +83,8 @@ export function initialParameters(of: Layout, seed: number): Float32Array {
   return parameters
 }
 
-/** Parameters that training moves: all but those that a table of connections keeps at zero. */
-export function movableSize(of: Layout): number {
-  let size = of.size
-  for (const slot of of.slots) {
-    if (slot.init.kind !== 'uniform' || slot.init.connections === undefined) continue
-    for (let i = 0; i < slot.size; i++) if (!isConnected(slot, i)) size--
-  }
-  return size
-}
-
 /** Whether the slot's `i`-th element is in its table of connections; true where there is none. */
-function isConnected({ init, shape }: Slot, i: number): boolean {
+export function isConnected({ init, shape }: Slot, i: number): boolean {
   if (init.kind !== 'uniform' || init.connections === undefined) return true
   const [inputs, filters] = shape.slice(-2)
   return init.connections[i % filters].includes(Math.floor(i / filters) % inputs)

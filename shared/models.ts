@@ -3,16 +3,17 @@
  * dataset's shape. Every classifier ends in an Activation layer `softmax` of its own: a volunteer trains on the logits
  * below it (stable cross-entropy), a downloaded model predicts probabilities; an autoencoder likewise with `sigmoid`.
  */
+
 import { type Layout, layout } from './layout.ts'
 import type { ContrastiveSpec, ModelSpec } from './run-spec.ts'
-import { bitmapOutputs, dense, flatten, frozen, layersOf, normal, product } from './templates.ts'
+import { elementsOf } from './shape.ts'
+import { bitmapOutputs, dense, flatten, frozen, layersOf, normal } from './templates.ts'
 import { fixedLayoutOf, layoutOf, sequential, type Topology } from './topology.ts'
 
 export type { Layer, LayerConfig, Topology } from './topology.ts'
 export { layoutOf } from './topology.ts'
 
 export const ACTIVATIONS = ['relu', 'tanh', 'sigmoid', 'elu'] as const
-export type ActivationName = (typeof ACTIVATIONS)[number]
 
 /** What is minimised. Each objective has a loss, and some a second measure that is summed beside it. */
 export type Objective =
@@ -191,7 +192,7 @@ export function buildRbm(
     throw new Error(`invariant: below RBM ${layer} lie ${fixed?.size ?? 0} parameters, not ${lower?.length ?? 0}`)
   }
   const labelUnits = labels ? classes : 0
-  const visible = (layer === 0 ? product(inputShape) : stack[layer - 1].units) + labelUnits
+  const visible = (layer === 0 ? elementsOf(inputShape) : stack[layer - 1].units) + labelUnits
   return {
     topology,
     layout: layout(rbmTensors(layer, visible, units, initial)),

@@ -17,7 +17,9 @@
  * A small update travels inside `update`; a larger one is announced first, so a stale one is never sent. Uploads and
  * downloads resume at their last acknowledged byte. Nothing is trusted before its schema has parsed it.
  */
+
 import { z } from 'zod'
+import { BACKENDS } from './backends.ts'
 import { CODECS } from './codec-names.ts'
 
 /** Raised with every change that an older page could misread. */
@@ -27,9 +29,6 @@ export const PROTOCOL_VERSION = 4
 export const CHUNK_BYTES = 64 * 1024
 /** The largest Socket.IO frame taken; what is larger closes the connection with WebSocket code 1009. */
 export const MAX_FRAME_BYTES = 1024 * 1024
-
-export const BACKENDS = ['webgpu', 'webgl', 'wasm', 'cpu'] as const
-export type BackendName = (typeof BACKENDS)[number]
 
 /** What the sender of a refused message should do next. */
 export type NextStep = 'retry' | 'new-lease' | 'update-page' | 'stop'
@@ -120,7 +119,6 @@ export const downloadRequest = z.strictObject({ blob: blobName, offset: natural 
 export type DownloadRequest = z.infer<typeof downloadRequest>
 
 export const startRequest = z.strictObject({ lease: id })
-export type StartRequest = z.infer<typeof startRequest>
 
 export const updateRequest = z.strictObject({
   lease: id,
@@ -148,10 +146,8 @@ export const updateRequest = z.strictObject({
 export type UpdateRequest = z.infer<typeof updateRequest>
 
 export const chunkRequest = z.strictObject({ lease: id, offset: natural, bytes })
-export type ChunkRequest = z.infer<typeof chunkRequest>
 
 export const finishRequest = z.strictObject({ lease: id, next: id.optional() })
-export type FinishRequest = z.infer<typeof finishRequest>
 
 export const giveBackRequest = z.strictObject({ lease: id })
 export type GiveBackRequest = z.infer<typeof giveBackRequest>
@@ -237,7 +233,6 @@ export const leaseReply = z.union([
 export type LeaseReply = z.infer<typeof leaseReply>
 
 export const startReply = z.object({ ok: z.literal(true), start })
-export type StartReply = z.infer<typeof startReply>
 
 export const downloadReply = z.object({
   ok: z.literal(true),
@@ -246,7 +241,6 @@ export const downloadReply = z.object({
   hash,
   bytes,
 })
-export type DownloadReply = z.infer<typeof downloadReply>
 
 export const verdict = z.union([
   z.object({
@@ -265,10 +259,8 @@ export const verdict = z.union([
 export type Verdict = z.infer<typeof verdict>
 
 export const chunkReply = z.object({ ok: z.literal(true), received: natural })
-export type ChunkReply = z.infer<typeof chunkReply>
 
 export const done = z.object({ ok: z.literal(true) })
-export type Done = z.infer<typeof done>
 
 export const refusal = z.object({
   ok: z.literal(false),

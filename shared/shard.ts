@@ -6,6 +6,7 @@
  *
  * all integers little-endian; an input byte b stands for b/255.
  */
+import { elementsOf } from './shape.ts'
 
 export interface Shard {
   readonly examples: number
@@ -21,7 +22,7 @@ const MAGIC = 0x31534743 // "CGS1"
 const MAX_RANK = 8
 
 export function encodeShard(shard: Shard): Uint8Array<ArrayBuffer> {
-  const inputBytes = shard.examples * shard.inputShape.reduce((product, dimension) => product * dimension, 1)
+  const inputBytes = shard.examples * elementsOf(shard.inputShape)
   if (shard.inputShape.length > MAX_RANK) throw new Error(`invariant: a shard has no rank ${shard.inputShape.length}`)
   if (shard.inputs.length !== inputBytes || shard.labels.length !== shard.examples) {
     throw new Error(
@@ -53,7 +54,7 @@ export function decodeShard(bytes: Uint8Array): Shard {
   if (rank > MAX_RANK || bytes.length < 12 + 4 * rank) throw new Error(`not a shard: rank ${rank} is not possible`)
   const inputShape = Array.from({ length: rank }, (_, i) => view.getUint32(12 + 4 * i, true))
   const header = 12 + 4 * rank
-  const inputBytes = examples * inputShape.reduce((product, dimension) => product * dimension, 1)
+  const inputBytes = examples * elementsOf(inputShape)
   if (bytes.length !== header + inputBytes + examples) {
     throw new Error(
       `not a shard: expected ${header + inputBytes + examples} bytes for ${examples} examples, got ${bytes.length}`,

@@ -6,10 +6,12 @@
  * biases, visible biases. It may be shorter than the network: what is trained so far. Where the top one sees labels,
  * their rows of W and their biases come after those of the features. Passes up and down leave them out.
  */
+
 import { type Layout, layout } from './layout.ts'
 import { buildModel, type RbmLayer, rbmLayers, rbmTensors, type Shape } from './models.ts'
 import type { ModelSpec } from './run-spec.ts'
-import { dense, flatten, product } from './templates.ts'
+import { elementsOf } from './shape.ts'
+import { dense, flatten } from './templates.ts'
 import { type Layer, layoutOf, sequential, type Topology } from './topology.ts'
 
 export type Stack = readonly Float32Array[]
@@ -79,7 +81,7 @@ export function encoder(spec: ModelSpec, shape: Shape, trained: Trained): Part {
 /** From a code to an example, flat, its elements probabilities. */
 export function decoder(spec: ModelSpec, shape: Shape, trained: Trained): Part {
   const units = layersIn(spec, trained).map(({ units }) => units)
-  const [code, ...widths] = [product(shape.inputShape), ...units].reverse()
+  const [code, ...widths] = [elementsOf(shape.inputShape), ...units].reverse()
   const parameters =
     'stack' in trained ? down(rbms(spec, shape, trained.stack)) : halves(spec, shape, trained.network).decoder
   const dense = widths.map((width, i) => affine('decoder', i, width, 'sigmoid'))
@@ -133,7 +135,7 @@ export interface Rbm {
 /** The machines of a stack, from below. */
 export function rbms(spec: ModelSpec, { inputShape, classes }: Shape, stack: Stack): Rbm[] {
   const layers = rbmLayers(spec)
-  let visible = product(inputShape)
+  let visible = elementsOf(inputShape)
   return stack.map((vector, i) => {
     const hidden = layers[i]?.units ?? 0
     const all = visible + (layers[i]?.labels ? classes : 0)

@@ -2,9 +2,11 @@
  * The layers of every model template. A template says only which layers, in which order and how they begin; shapes and
  * parameters are read off them (topology.ts).
  */
+
 import { BITMAP_PIXELS, DIGIT_BITMAPS } from './digit-bitmaps.ts'
 import type { Shape } from './models.ts'
 import type { ModelSpec } from './run-spec.ts'
+import { elementsOf } from './shape.ts'
 import type { Layer } from './topology.ts'
 
 const initializer = (class_name: string, config: Record<string, number> = {}) => ({ class_name, config })
@@ -64,8 +66,6 @@ const activation = (name: string): Layer => ({
   config: { name, trainable: true, activation: name },
 })
 
-export const product = (shape: readonly number[]) => shape.reduce((all, dimension) => all * dimension, 1)
-
 /** The layers of the network as a whole. Throws where it does not fit the shape. */
 export function layersOf(spec: ModelSpec, shape: Shape): Layer[] {
   switch (spec.template) {
@@ -83,7 +83,7 @@ export function layersOf(spec: ModelSpec, shape: Shape): Layer[] {
         ...flatten(shape.inputShape),
         ...encoderLayers('encoder', spec.hidden, 'linear'),
         ...narrowing.reverse().map((units, i) => dense(`decoder_${i + 1}`, units, 'sigmoid')),
-        dense('output', product(shape.inputShape)),
+        dense('output', elementsOf(shape.inputShape)),
         activation('sigmoid'),
       ]
     }
@@ -100,7 +100,7 @@ export const encoderLayers = (name: string, hidden: readonly number[], last: str
   hidden.map((units, i) => dense(`${name}_${i + 1}`, units, i === hidden.length - 1 ? last : 'sigmoid'))
 
 function mlp(spec: Extract<ModelSpec, { template: 'mlp' }>, { inputShape, classes }: Shape): Layer[] {
-  let fanIn = product(inputShape)
+  let fanIn = elementsOf(inputShape)
   /** MultilayerPerceptronClassifier draws weights and biases from U(-2.4, 2.4)/fanIn (ALGORITHMS §1.2). */
   const next = (name: string, units: number, activation?: string): Layer => {
     const all = uniform(2.4 / fanIn)

@@ -2,7 +2,9 @@
  * Sequential topologies as tfjs LayersModel JSON, and their layout. The layout is read off the topology, so the two
  * cannot disagree; every rule here is that of the tfjs layer of the same name.
  */
+
 import { type Initializer, type Layout, layout } from './layout.ts'
+import { elementsOf } from './shape.ts'
 
 export interface LayerConfig {
   name: string
@@ -50,7 +52,7 @@ export function fixedLayoutOf(topology: Topology): Layout | null {
 export function outputsOf(topology: Topology): number {
   let total = 0
   each(topology, (_layer, _tensors, output) => {
-    total += output.reduce((product, dimension) => product * dimension, 1)
+    total += elementsOf(output)
   })
   return total
 }
@@ -89,7 +91,7 @@ function applied({ class_name, config }: Layer, input: number[]): { tensors: Ten
     case 'Dropout':
       return { tensors: [], output: input }
     case 'Flatten':
-      return { tensors: [], output: [input.reduce((product, dimension) => product * dimension, 1)] }
+      return { tensors: [], output: [elementsOf(input)] }
     case 'Dense': {
       if (input.length !== 1) throw new Error(`layer ${name} expects a vector, got shape [${input}]`)
       const units = config.units as number

@@ -6,7 +6,7 @@
  * The worker counts from its own start, so the counts of earlier workers of this tab are carried along here.
  */
 import { type Signal, signal } from '@preact/signals'
-import type { BackendName } from '../../shared/protocol.ts'
+import { BACKENDS } from '../../shared/backends.ts'
 import type { PageMessage, VolunteerStatus, WorkerMessage } from '../volunteer/worker-messages.ts'
 
 /** What the address of the page may ask for: `?backend=wasm`, `?run=<id>`. */
@@ -38,8 +38,6 @@ export interface Contribution {
 /** The worker has so long to give its lease back after a stop; the coordinator's deadline covers the rest. */
 const FAREWELL_MS = 2000
 const IDENTITY = 'crowdgrad.identity'
-
-const BACKENDS: readonly BackendName[] = ['webgpu', 'webgl', 'wasm', 'cpu']
 
 export function wishOf(search: string): Wish {
   const query = new URLSearchParams(search)

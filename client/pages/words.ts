@@ -2,7 +2,8 @@
  * How a contribution is told to a stranger: every sentence about its state, backend, numbers and the model, for
  * the contribute page and the embedded card alike. No jargon, and always the reason when nothing happens.
  */
-import type { BackendName, Progress } from '../../shared/protocol.ts'
+import type { BackendName } from '../../shared/backends.ts'
+import type { Progress } from '../../shared/protocol.ts'
 import type { VolunteerStatus } from '../volunteer/worker-messages.ts'
 import type { Counts } from './contribution.ts'
 

@@ -7,9 +7,11 @@
  * draw key, and is changed at random for training where the model says so. So everybody who holds the lease feeds the
  * same numbers in the same order.
  */
+
 import type { Augmentation } from '../../shared/models.ts'
 import type { Lease, Segment } from '../../shared/protocol.ts'
 import { Random, Stream } from '../../shared/random.ts'
+import { elementsOf } from '../../shared/shape.ts'
 import { decodeShard, type Shard } from '../../shared/shard.ts'
 import { Augmenter } from './augment.ts'
 import type { Minibatch } from './compute/engine.ts'
@@ -52,7 +54,7 @@ export class Examples {
     this.segments = lease.segments.map((segment, i) => placesOf(lease, segment, shards[i]))
     this.count = this.segments.reduce((sum, { places }) => sum + places.length, 0)
     const [{ inputShape }] = shards
-    this.features = inputShape.reduce((product, dimension) => product * dimension, 1)
+    this.features = elementsOf(inputShape)
     if (shards.some(({ inputs, examples }) => inputs.length !== examples * this.features)) {
       throw new Error('the shards of one lease hold examples of different shapes')
     }

@@ -9,7 +9,7 @@
  */
 import { isMainThread, parentPort, workerData } from 'node:worker_threads'
 import { cac } from 'cac'
-import type { BackendName } from '../../shared/protocol.ts'
+import type { BackendName } from '../../shared/backends.ts'
 import { MemoryBlobs } from './blobs.ts'
 import { chooseEngine, openEngine } from './compute/engines.ts'
 import { Volunteer } from './volunteer.ts'

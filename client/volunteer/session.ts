@@ -11,9 +11,9 @@
  * `ask` goes on through lost connections and `retry` refusals, so it is for requests that may be repeated. `askOnce`
  * is for the others: it fails with ConnectionLost, and the caller decides where to take up.
  */
+import type { BackendName } from '../../shared/backends.ts'
 import {
   type AnswerOf,
-  type BackendName,
   type EventName,
   PROTOCOL_VERSION,
   type Progress,

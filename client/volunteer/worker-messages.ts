@@ -9,7 +9,8 @@
  * A worker is started at most once: to start again the page makes a new one. The page ends it after `stopped` or
  * `failed`, or shortly after `stop` when no last status comes. Counts run from this worker's start.
  */
-import type { BackendName, Progress } from '../../shared/protocol.ts'
+import type { BackendName } from '../../shared/backends.ts'
+import type { Progress } from '../../shared/protocol.ts'
 
 export interface StartMessage {
   type: 'start'

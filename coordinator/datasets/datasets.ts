@@ -2,8 +2,10 @@
  * Opens a dataset by what a RunSpec says of it: reads its files, takes the part that is asked for, and cuts it into
  * shards. Runs of the same part share its shards, and runs of the same files one copy of them.
  */
+
 import { statSync } from 'node:fs'
 import type { DatasetSpec } from '../../shared/run-spec.ts'
+import { elementsOf } from '../../shared/shape.ts'
 import type { Dataset } from './dataset.ts'
 import type { Examples, Source } from './examples.ts'
 import { readFashionMnist } from './fashion-mnist.ts'
@@ -63,8 +65,6 @@ function cut(spec: DatasetSpec, { inputShape, classes, labelled, ...all }: Sourc
   }
 }
 
-const sizeOf = (inputShape: readonly number[]) => inputShape.reduce((product, dimension) => product * dimension, 1)
-
 const between = (size: number, { inputs, labels }: Examples, from: number, to: number): Examples => ({
   count: to - from,
   inputs: inputs.subarray(from * size, to * size),
@@ -77,7 +77,7 @@ function heldOut(inputShape: readonly number[], train: Examples, validate: numbe
   if (validate >= count) {
     throw new Unfit('dataset.validate', `expected 1 to ${count - 1} of the ${count} training examples, got ${validate}`)
   }
-  const size = sizeOf(inputShape)
+  const size = elementsOf(inputShape)
   return {
     train: between(size, train, 0, count - validate),
     test: between(size, train, count - validate, count),
@@ -94,5 +94,5 @@ function first(
   const { count } = examples
   if (asked > count)
     throw new Unfit(`dataset.${field}`, `expected 1 to ${count}, the ${part} examples there are, got ${asked}`)
-  return between(sizeOf(inputShape), examples, 0, asked)
+  return between(elementsOf(inputShape), examples, 0, asked)
 }

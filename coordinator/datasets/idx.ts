@@ -6,6 +6,7 @@
 
 import { readFileSync } from 'node:fs'
 import { gunzipSync } from 'node:zlib'
+import { elementsOf } from '../../shared/shape.ts'
 import { Unfit } from './unfit.ts'
 
 export interface Idx {
@@ -49,7 +50,7 @@ export function parseIdx(file: Uint8Array): Idx {
   if (rank === 0 || file.length < header) throw new Error(`rank ${rank} is not possible in ${file.length} bytes`)
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength)
   const dimensions = Array.from({ length: rank }, (_, i) => view.getUint32(4 + 4 * i, false))
-  const expected = header + dimensions.reduce((product, dimension) => product * dimension, 1)
+  const expected = header + elementsOf(dimensions)
   if (file.length !== expected) {
     throw new Error(`expected ${expected} bytes for dimensions ${dimensions.join(' × ')}, got ${file.length}`)
   }

@@ -2,8 +2,10 @@
  * Cuts examples into shards. A shard is made, compressed and hashed the first time it is asked for, and kept. Its bytes
  * depend on nothing but the examples, so its hash names them on every machine.
  */
+
 import { createHash } from 'node:crypto'
 import { constants, gzipSync } from 'node:zlib'
+import { elementsOf } from '../../shared/shape.ts'
 import { encodeShard } from '../../shared/shard.ts'
 import type { Blob, Split } from './dataset.ts'
 import type { Examples } from './examples.ts'
@@ -29,7 +31,7 @@ export function split(
   inputShape: readonly number[],
   { count, inputs, labels }: Examples,
 ): Split {
-  const size = inputShape.reduce((product, dimension) => product * dimension, 1)
+  const size = elementsOf(inputShape)
   const shards = Math.ceil(count / SHARD_EXAMPLES)
   const made = new Map<number, Blob>()
   const byHash = new Map<string, Uint8Array>()

@@ -1,7 +1,7 @@
 /**
  * The journal: the ordered, durable record of what was accepted. A run's state is a fold over its entries, from the
  * newest checkpoint at or before them. Two implementations, one contract suite: SQLite (sqlite-journal.ts) for life,
- * memory (memory-journal.ts) for simulation and tests.
+ * memory (test/support) for simulation and tests.
  */
 
 export interface NewEntry {

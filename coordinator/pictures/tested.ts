@@ -1,4 +1,5 @@
 /** The last test of a classifier, example by example. */
+import { Outcomes } from '../../shared/outcomes.ts'
 import type { Split } from '../datasets/dataset.ts'
 
 export interface Tested {
@@ -10,17 +11,17 @@ export interface Tested {
   readonly loss: number
 }
 
-/** Reads a history's outcomes: a class byte for every test example, then an f32 loss each, little endian. */
+/** Reads a history's outcomes of every test example. */
 export function testedOf(outcomes: Uint8Array, split: Split): Tested[] {
-  const count = outcomes.length / 5
+  const found = new Outcomes(outcomes)
+  const { count } = found
   if (count !== split.examples) {
     throw new Error(`invariant: outcomes of ${count} test examples, expected ${split.examples}`)
   }
-  const view = new DataView(outcomes.buffer, outcomes.byteOffset, outcomes.byteLength)
   return Array.from({ length: count }, (_, example) => ({
     example,
     label: split.example(example).label,
-    predicted: outcomes[example],
-    loss: view.getFloat32(count + 4 * example, true),
+    predicted: found.classOf(example),
+    loss: found.lossOf(example),
   }))
 }

@@ -3,7 +3,9 @@
  * function of the journalled updates only, so a replay finds it at the same update. (A loss that is not finite never
  * gets here: such updates are refused; see run.ts, `suspect`.)
  */
+
 import type { Model } from '../../shared/models.ts'
+import { elementsOf } from '../../shared/shape.ts'
 
 /** Updates whose median loss is the stage's first one, and over whose number a volunteer's newest is a running mean. */
 const UPDATES = 8
@@ -99,7 +101,7 @@ export class Divergence {
 
 /** The loss of a model that has learnt nothing: of equally likely classes; of grey pixels; nats, or squares an RBM. */
 export function knowingNothing({ objective, classes, inputShape, layout }: Model): number {
-  const inputs = inputShape.reduce((product, size) => product * size, 1)
+  const inputs = elementsOf(inputShape)
   switch (objective.kind) {
     case 'classify':
       return Math.log(Math.max(2, classes))

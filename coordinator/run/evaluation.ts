@@ -4,6 +4,7 @@
  * time; it is not durable, a crash just asks for it anew.
  */
 import type { TestPoint } from '../../shared/api.ts'
+import { Outcomes } from '../../shared/outcomes.ts'
 import type { Stretch } from '../strategies/epochs.ts'
 import { type Interval, Intervals } from '../strategies/intervals.ts'
 
@@ -25,7 +26,7 @@ export interface Part {
   readonly lossSum: number
   readonly correct: number
   readonly measureSum: number | null
-  /** Of a classifier: a class byte an example, then an f32 loss each. */
+  /** Of a classifier, see outcomes.ts. */
   readonly outcomes: Uint8Array | null
 }
 
@@ -122,19 +123,19 @@ function sums(parts: ReadonlyMap<string, Part>, side: Side) {
   return whole
 }
 
-/** The test parts' outcomes joined in the examples' order: all classes, then all losses. */
+/** The test parts' outcomes joined in the examples' order. */
 function outcomesOf(parts: ReadonlyMap<string, Part>, examples: number): Uint8Array | null {
-  const joined = new Uint8Array(5 * examples)
+  const joined = Outcomes.of(examples)
   for (const { side, stretches, outcomes } of parts.values()) {
     if (side !== 'test') continue
     if (outcomes === null) return null
-    const count = outcomes.length / 5
+    const found = new Outcomes(outcomes)
     let read = 0
     for (const { from, to } of stretches) {
-      joined.set(outcomes.subarray(read, read + to - from), from)
-      joined.set(outcomes.subarray(count + 4 * read, count + 4 * (read + to - from)), examples + 4 * from)
-      read += to - from
+      for (let example = from; example < to; example++, read++) {
+        joined.set(example, found.classOf(read), found.lossOf(read))
+      }
     }
   }
-  return joined
+  return joined.bytes
 }

@@ -2,8 +2,8 @@
  * The examiner of a stage: when a version is tested, and what comes of it. While a test is under way it holds its
  * version, so that the trusted volunteers can fetch it.
  */
-import { codecs } from '../../shared/codec.ts'
 import { classifies } from '../../shared/models.ts'
+import { OUTCOME_BYTES } from '../../shared/outcomes.ts'
 import type { UpdateRequest } from '../../shared/protocol.ts'
 import type { Dataset } from '../datasets/dataset.ts'
 import type { Stretch } from '../strategies/epochs.ts'
@@ -11,9 +11,6 @@ import { Evaluation, type Side, type Whole } from './evaluation.ts'
 import type { History } from './history.ts'
 import type { HeldLease, StartedLease } from './leases.ts'
 import type { Stage } from './stage.ts'
-
-/** Bytes of a classifier's outcome: the class, and its loss as an f32. */
-const OUTCOME_BYTES = 1 + codecs.f32.encodedSize(1)
 
 export class Examiner {
   private readonly history: History

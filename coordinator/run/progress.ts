@@ -1,6 +1,8 @@
 /** How far a run is: its stages weighed by the arithmetic that is planned in each, since an epoch of one is not one of another. */
+
 import { rbmLayers } from '../../shared/models.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
+import { elementsOf } from '../../shared/shape.ts'
 import type { History } from './history.ts'
 import type { Stage } from './stage.ts'
 import type { StagePlan } from './stages.ts'
@@ -10,7 +12,7 @@ type Standing = Pick<History, 'spec' | 'stages' | 'dataset'> & { stage: Pick<Sta
 
 /** 0..1. A stage that ended early counts as a whole one. */
 export function shareDone({ spec, stages, stage, dataset }: Standing): number {
-  const elements = dataset.inputShape.reduce((product, dimension) => product * dimension, 1)
+  const elements = elementsOf(dataset.inputShape)
   const planned = stages.map((plan) => plan.epochs * workOf(spec, plan, elements))
   const before = planned.slice(0, stage.index).reduce((sum, work) => sum + work, 0)
   const all = planned.slice(stage.index).reduce((sum, work) => sum + work, before)

@@ -1,6 +1,6 @@
 /** The roster: the volunteers of a run, what they did and how fast they are. Measured, never taken on trust. */
 import type { VolunteerDetail } from '../../shared/api.ts'
-import type { BackendName } from '../../shared/protocol.ts'
+import type { BackendName } from '../../shared/backends.ts'
 
 export interface Introduction {
   readonly volunteer: string

@@ -206,16 +206,13 @@ export class Runs {
   }
 
   start(volunteer: string, lease: string, now: number): Start | Refusal {
-    const run = this.runOfLease(lease)
-    if (run === undefined) return refuse('lease-unknown', `no lease ${lease} is held; ask for a new one`)
-    if (run.roster.get(volunteer) === undefined)
-      return refuse('lease-foreign', `lease ${lease} belongs to another volunteer`)
-    return run.start(volunteer, lease, now)
+    const run = this.runHolding(volunteer, lease)
+    return 'ok' in run ? run : run.start(volunteer, lease, now)
   }
 
   /** May this update be sent? null means yes. */
   announce(volunteer: string, update: UpdateRequest, now: number): Refusal | null {
-    const run = this.runOfUpdate(volunteer, update.lease)
+    const run = this.runHolding(volunteer, update.lease)
     if ('ok' in run) return run
     const refusal = run.announce(volunteer, update, now)
     this.failDiverged(run, now)
@@ -228,7 +225,7 @@ export class Runs {
 
   /** Takes an update: when it is answered, it is in the journal and folded in. */
   submit(volunteer: string, update: UpdateRequest, payload: Uint8Array, now: number): Verdict | Refusal {
-    const run = this.runOfUpdate(volunteer, update.lease)
+    const run = this.runHolding(volunteer, update.lease)
     if ('ok' in run) return run
     const submission = run.submit(volunteer, update, payload, now)
     if ('ok' in submission) {
@@ -265,7 +262,7 @@ export class Runs {
   }
 
   giveBack(volunteer: string, { lease }: GiveBackRequest): Reply<object> {
-    const run = this.runOfUpdate(volunteer, lease)
+    const run = this.runHolding(volunteer, lease)
     if ('ok' in run) return run
     const refusal = run.giveBack(volunteer, lease)
     if (refusal !== null) return refusal
@@ -320,7 +317,7 @@ export class Runs {
     return this.runs.get(lease.split('.')[0])
   }
 
-  private runOfUpdate(volunteer: string, lease: string): Run | Refusal {
+  private runHolding(volunteer: string, lease: string): Run | Refusal {
     const run = this.runOfLease(lease)
     if (run === undefined) return refuse('lease-unknown', `no lease ${lease} is held; ask for a new one`)
     if (run.roster.get(volunteer) === undefined)

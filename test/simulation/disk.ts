@@ -4,7 +4,7 @@
  */
 import type { Checkpoint, Entry, Journal, NewEntry } from '../../coordinator/journal/journal.ts'
 import { StorageError } from '../../coordinator/journal/journal.ts'
-import { MemoryJournal } from '../../coordinator/journal/memory-journal.ts'
+import { MemoryJournal } from '../support/memory-journal.ts'
 
 /** kill -9: whoever is in the middle of something never goes on with it. */
 export class Killed extends Error {}

@@ -1,11 +1,11 @@
 /** The core as the shell drives it: runs on a journal in memory, a clock in the hand. */
 import { expect } from 'vitest'
-import { MemoryJournal } from '../../coordinator/journal/memory-journal.ts'
 import { Runs } from '../../coordinator/run/runs.ts'
 import { codecs, payloadSize } from '../../shared/codec.ts'
 import type { Lease, Refusal, Start, UpdateRequest, Verdict } from '../../shared/protocol.ts'
 import { parseRunSpec, type RunSpec } from '../../shared/run-spec.ts'
 import { emptyDataset } from '../simulation/examples.ts'
+import { MemoryJournal } from './memory-journal.ts'
 
 const NOW = Date.UTC(2026, 0, 1)
 

@@ -2,7 +2,9 @@
  * A compute engine small enough to check by eye: softmax regression (one kernel, one bias) in plain float64 loops. It
  * lets the volunteer be tested without a compute backend, against values that a test can work out.
  */
+
 import type { Engine, Minibatch, ModelDescription, Trainer } from '../../client/volunteer/compute/engine.ts'
+import { elementsOf } from '../../shared/shape.ts'
 
 export class SoftmaxEngine implements Engine {
   readonly backend = 'cpu'
@@ -31,7 +33,7 @@ export function softmaxTrainer(
   { layout, inputShape, classes }: ModelDescription,
   onStep: () => void = () => {},
 ): Trainer {
-  const features = inputShape.reduce((product, dimension) => product * dimension, 1)
+  const features = elementsOf(inputShape)
   let replica = new Float64Array(layout.size)
   let accrued = new Float64Array(layout.size)
   let steps = 0

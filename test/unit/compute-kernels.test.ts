@@ -1,10 +1,12 @@
 /** Each WASM kernel of ours against plain loops, on shapes that fill no tile, through the tfjs operations it serves. */
+
 import * as tf from '@tensorflow/tfjs-core'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Engine } from '../../client/volunteer/compute/engine.ts'
 import { openEngine } from '../../client/volunteer/compute/engines.ts'
 import { Random } from '../../shared/random.ts'
+import { elementsOf } from '../../shared/shape.ts'
 
 /** Of float32 sums of a few hundred products of numbers below one. */
 const TOLERANCE = 2e-5
@@ -19,7 +21,6 @@ afterAll(() => engine.close())
 const random = new Random(3)
 let drawn = 0
 const draw = (length: number): Float32Array => Float32Array.from({ length }, () => random.uniform(drawn++) - 0.5)
-const size = (shape: readonly number[]): number => shape.reduce((product, dimension) => product * dimension, 1)
 
 /** Runs on tensors that are gone afterwards; the numbers of the result. */
 function compute(work: () => tf.Tensor): Float32Array {
@@ -166,8 +167,13 @@ describe('conv2d', () => {
         const xShape: [number, number, number, number] = [c.batch, c.height, c.width, c.channels]
         const filterShape: [number, number, number, number] = [c.kernelHeight, c.kernelWidth, c.channels, c.filters]
         const yShape: [number, number, number, number] = [c.batch, outHeight, outWidth, c.filters]
-        const [x, filter, dy, bias] = [draw(size(xShape)), draw(size(filterShape)), draw(size(yShape)), draw(c.filters)]
-        const y = Float64Array.from({ length: size(yShape) }, (_, i) => bias[i % c.filters])
+        const [x, filter, dy, bias] = [
+          draw(elementsOf(xShape)),
+          draw(elementsOf(filterShape)),
+          draw(elementsOf(yShape)),
+          draw(c.filters),
+        ]
+        const y = Float64Array.from({ length: elementsOf(yShape) }, (_, i) => bias[i % c.filters])
         const dx = new Float64Array(x.length)
         const gradient = new Float64Array(filter.length)
         visit((out, into, kernel) => {
@@ -234,7 +240,7 @@ describe('depthwise conv2d', () => {
         const xShape: [number, number, number, number] = [c.batch, c.height, c.width, c.channels]
         const filterShape: [number, number, number, number] = [c.kernelHeight, c.kernelWidth, c.channels, multiplier]
         const yShape: [number, number, number, number] = [c.batch, outHeight, outWidth, outputs]
-        const [x, filter, dy] = [draw(size(xShape)), draw(size(filterShape)), draw(size(yShape))]
+        const [x, filter, dy] = [draw(elementsOf(xShape)), draw(elementsOf(filterShape)), draw(elementsOf(yShape))]
         const dx = new Float64Array(x.length)
         const gradient = new Float64Array(filter.length)
         visit((out, into, kernel) => {
@@ -284,8 +290,8 @@ describe('max pooling', () => {
         const { outHeight, outWidth, visit } = windows(c, c.kernelHeight, c.kernelWidth)
         const xShape: [number, number, number, number] = [c.batch, c.height, c.width, c.channels]
         const yShape: [number, number, number, number] = [c.batch, outHeight, outWidth, c.channels]
-        const x = draw(size(xShape)).map((value) => (ties ? Math.round(2 * value) : value))
-        const dy = draw(size(yShape))
+        const x = draw(elementsOf(xShape)).map((value) => (ties ? Math.round(2 * value) : value))
+        const dy = draw(elementsOf(yShape))
         const best = new Map<number, number>()
         visit((out, into) => {
           for (let i = 0; i < c.channels; i++) {
@@ -316,12 +322,12 @@ describe('average pooling', () => {
         const { outHeight, outWidth, visit } = windows(c, c.kernelHeight, c.kernelWidth)
         const xShape: [number, number, number, number] = [c.batch, c.height, c.width, c.channels]
         const yShape: [number, number, number, number] = [c.batch, outHeight, outWidth, c.channels]
-        const dy = draw(size(yShape))
+        const dy = draw(elementsOf(yShape))
         const inside = new Array<number>(c.batch * outHeight * outWidth).fill(0)
         visit((out) => {
           inside[out]++
         })
-        const dx = new Float64Array(size(xShape))
+        const dx = new Float64Array(elementsOf(xShape))
         visit((out, into) => {
           for (let i = 0; i < c.channels; i++) dx[into * c.channels + i] += dy[out * c.channels + i] / inside[out]
         })
@@ -329,7 +335,7 @@ describe('average pooling', () => {
           tf.avgPool(a as tf.Tensor4D, [c.kernelHeight, c.kernelWidth], [c.strideY, c.strideX], c.padding),
         )
         expectClose(
-          compute(() => gradient(tf.tensor4d(draw(size(xShape)), xShape), tf.tensor4d(dy, yShape))),
+          compute(() => gradient(tf.tensor4d(draw(elementsOf(xShape)), xShape), tf.tensor4d(dy, yShape))),
           dx,
         )
       }),

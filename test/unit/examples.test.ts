@@ -5,11 +5,12 @@ import { type ExampleLease, Examples, unpackShard } from '../../client/volunteer
 import type { Split } from '../../coordinator/datasets/dataset.ts'
 import { sampled } from '../../coordinator/run/shards.ts'
 import { Random, Stream } from '../../shared/random.ts'
+import { elementsOf } from '../../shared/shape.ts'
 import { encodeShard, type Shard } from '../../shared/shard.ts'
 
 /** Every input byte and label tells which shard and example it is of. */
 function shardOf(index: number, examples: number, inputShape = [2, 1]): Shard {
-  const features = inputShape.reduce((product, dimension) => product * dimension, 1)
+  const features = elementsOf(inputShape)
   return {
     examples,
     inputShape,

@@ -1,3 +1,4 @@
+import { elementsOf } from '../../shared/shape.ts'
 import '@tensorflow/tfjs-backend-cpu'
 import * as tf from '@tensorflow/tfjs-core'
 import * as layers from '@tensorflow/tfjs-layers'
@@ -28,7 +29,7 @@ function parseSafetensors(file: Uint8Array) {
     expect(dtype).toBe('F32')
     expect(data_offsets[0], 'no gap before the tensor').toBe(end)
     end = data_offsets[1]
-    expect(end - data_offsets[0]).toBe(4 * shape.reduce((product, dimension) => product * dimension, 1))
+    expect(end - data_offsets[0]).toBe(4 * elementsOf(shape))
     const values: number[] = []
     for (let at = data_offsets[0]; at < end; at += 4) values.push(view.getFloat32(8 + headerBytes + at, true))
     tensors.set(name, { shape, values })

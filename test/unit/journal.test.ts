@@ -2,7 +2,6 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Journal } from '../../coordinator/journal/journal.ts'
-import { MemoryJournal } from '../../coordinator/journal/memory-journal.ts'
 import { journalContract } from '../support/journal-contract.ts'
 import { entry, floats, numbers } from '../support/journal-entries.ts'
 import {
@@ -15,6 +14,7 @@ import {
   removeFolder,
   SLOW_DISK,
 } from '../support/journal-files.ts'
+import { MemoryJournal } from '../support/memory-journal.ts'
 
 beforeAll(makeFolder)
 afterAll(removeFolder)

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { initialParameters, layout, movableSize, RANGE_FLOATS, ranges } from '../../shared/layout.ts'
+import { initialParameters, layout, RANGE_FLOATS, ranges } from '../../shared/layout.ts'
 import { buildModel } from '../../shared/models.ts'
+import { movableSize } from '../support/movable-size.ts'
 
 const zeros = { kind: 'zeros' } as const
 

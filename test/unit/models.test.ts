@@ -1,9 +1,10 @@
+import { movableSize } from '../support/movable-size.ts'
 import '@tensorflow/tfjs-backend-cpu'
 import * as tf from '@tensorflow/tfjs-core'
 import * as layers from '@tensorflow/tfjs-layers'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { DIGIT_BITMAPS } from '../../shared/digit-bitmaps.ts'
-import { initialParameters, type Layout, layout, movableSize } from '../../shared/layout.ts'
+import { initialParameters, type Layout, layout } from '../../shared/layout.ts'
 import { buildModel, buildRbm, layoutOf, type Model, rbmLayers, type Topology } from '../../shared/models.ts'
 import { type ModelSpec, parseRunSpec } from '../../shared/run-spec.ts'
 

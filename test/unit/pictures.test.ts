@@ -1,4 +1,5 @@
 /** The pictures of a run: which there are and what their numbers are, against arithmetic done by hand. */
+
 import { describe, expect, test } from 'vitest'
 import type { Dataset } from '../../coordinator/datasets/dataset.ts'
 import { split } from '../../coordinator/datasets/split.ts'
@@ -8,6 +9,7 @@ import { reconstruct } from '../../coordinator/pictures/reconstructions.ts'
 import { carriedDown, firstWeights, firstWindow } from '../../coordinator/pictures/weights.ts'
 import { History } from '../../coordinator/run/history.ts'
 import { parseRunSpec, type RunSpec } from '../../shared/run-spec.ts'
+import { elementsOf } from '../../shared/shape.ts'
 import type { Part } from '../../shared/stack.ts'
 import { dense, flatten } from '../../shared/templates.ts'
 import { type Layer, layoutOf, sequential } from '../../shared/topology.ts'
@@ -68,7 +70,7 @@ function specOf(model: object, more: object = {}): RunSpec {
 
 /** Three classes of examples, six for each test and training. */
 function datasetOf(inputShape: number[]): Dataset {
-  const size = inputShape.reduce((product, dimension) => product * dimension, 1)
+  const size = elementsOf(inputShape)
   const inputs = Uint8Array.from({ length: 6 * size }, (_, i) => i % 256)
   const part = split('made up', 'test', inputShape, { count: 6, inputs, labels: Uint8Array.from([0, 1, 2, 0, 1, 2]) })
   return { name: 'made up', inputShape, classes: 3, labelled: true, train: part, test: part }

@@ -1,13 +1,13 @@
 /** Stages: what follows what, what a stage hands over, and that none of it is lost by a restart in the middle. */
 import { describe, expect, it } from 'vitest'
 import type { Checkpoint, NewEntry } from '../../coordinator/journal/journal.ts'
-import { MemoryJournal } from '../../coordinator/journal/memory-journal.ts'
 import { History } from '../../coordinator/run/history.ts'
 import { stagesOf } from '../../coordinator/run/stages.ts'
 import { codecs, encodeVector } from '../../shared/codec.ts'
 import { Random } from '../../shared/random.ts'
 import { parseRunSpec, type RunSpec } from '../../shared/run-spec.ts'
 import { emptyDataset } from '../simulation/examples.ts'
+import { MemoryJournal } from '../support/memory-journal.ts'
 
 function specOf(overrides: object = {}): RunSpec {
   const parsed = parseRunSpec({

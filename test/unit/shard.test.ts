@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { elementsOf } from '../../shared/shape.ts'
 import { decodeShard, encodeShard, type Shard } from '../../shared/shard.ts'
 
 const small: Shard = {
@@ -28,7 +29,7 @@ describe('a shard', () => {
         fc.nat({ max: 6 }),
         fc.nat({ max: 9 }),
         (inputShape, examples, offset) => {
-          const size = inputShape.reduce((product, dimension) => product * dimension, 1)
+          const size = elementsOf(inputShape)
           const inputs = Uint8Array.from({ length: examples * size }, (_, i) => (i * 37) & 0xff)
           const labels = Uint8Array.from({ length: examples }, (_, i) => i)
           const encoded = encodeShard({ examples, inputShape, inputs, labels })

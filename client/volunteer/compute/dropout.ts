@@ -3,8 +3,10 @@
  * of an example is dropped by the model's n-th Dropout layer (from 0) where Random(key, Stream.dropout, n).uniform(i)
  * is below its rate, and else divided by 1 - rate.
  */
+
 import type * as tf from '@tensorflow/tfjs-core'
 import { Stream } from '../../../shared/random.ts'
+import { elementsOf } from '../../../shared/shape.ts'
 import type { Backend } from './backends/backend.ts'
 import { drawMasks } from './draws.ts'
 import { tensorOf } from './trainer.ts'
@@ -17,7 +19,7 @@ export function dropoutMask(
   rate: number,
   shape: readonly number[],
 ): tf.Tensor {
-  const each = shape.slice(1).reduce((product, dimension) => product * dimension, 1)
+  const each = elementsOf(shape.slice(1))
   const masks = drawMasks({ keys, path: [Stream.dropout, layer], first: 0, each }, rate)
   return tensorOf(backend, masks, shape)
 }

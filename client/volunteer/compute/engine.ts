@@ -9,8 +9,9 @@
  *     await trainer.settled()                           // wait for the device, so that time can be measured
  *     const { gradient, lossSum, correct } = await trainer.finish()
  */
+
+import type { BackendName } from '../../../shared/backends.ts'
 import type { Model } from '../../../shared/models.ts'
-import type { BackendName } from '../../../shared/protocol.ts'
 
 /** The model blob of a lease, parsed, with the parameters that are not trained. */
 export type ModelDescription = Omit<Model, 'augment'>

@@ -6,7 +6,7 @@
  *
  * A device is used only after its gradient on two small nets agrees with reference values (selftest.ts).
  */
-import type { BackendName } from '../../../shared/protocol.ts'
+import type { BackendName } from '../../../shared/backends.ts'
 import { type Backend, type BackendModule, type BackendOptions, reason, stop } from './backends/backend.ts'
 import type { Engine, Trainer } from './engine.ts'
 import { loadNetworkTrainer } from './network-trainer.ts'

@@ -2,8 +2,10 @@
  * Trains a sequential network by backpropagation: a classifier, or one that reconstructs its input. Both end in an
  * Activation layer of their own (softmax, sigmoid), which is left away here: the loss is computed from the logits below.
  */
+
 import * as tf from '@tensorflow/tfjs-core'
 import type { Layer, Topology } from '../../../shared/models.ts'
+import { elementsOf } from '../../../shared/shape.ts'
 import type { Backend } from './backends/backend.ts'
 import type { Minibatch, ModelDescription, Trainer } from './engine.ts'
 import { classification, differentiable, type Judge, outcomesOf, reconstruction } from './loss.ts'
@@ -23,8 +25,8 @@ export async function loadNetworkTrainer(backend: Backend, description: ModelDes
   const classify = objective.kind === 'classify'
   await use(backend)
   const network = await loadNetwork(backend, topology, logitsLayers(topology, objective.kind), layout, fixed)
-  const features = inputShape.reduce((product, dimension) => product * dimension, 1)
-  const outputs = network.outputShape.reduce((product, dimension) => product * dimension, 1)
+  const features = elementsOf(inputShape)
+  const outputs = elementsOf(network.outputShape)
   if (!classify && outputs !== features) {
     network.dispose()
     throw new Error(`an autoencoder has as many outputs as inputs (${features}); this one has ${outputs}`)

@@ -22,9 +22,11 @@
  * Σ(v₀ − v₁)², v₁ the probabilities from the first sample, and the free energy F(v₀). In an evaluation v₁ is the
  * reconstruction from h₀ itself.
  */
+
 import * as tf from '@tensorflow/tfjs-core'
 import type { Slot } from '../../../shared/layout.ts'
 import { Stream } from '../../../shared/random.ts'
+import { elementsOf } from '../../../shared/shape.ts'
 import type { Backend } from './backends/backend.ts'
 import { drawNormals, drawUniforms } from './draws.ts'
 import type { Minibatch, ModelDescription, Trainer } from './engine.ts'
@@ -52,7 +54,7 @@ export async function loadRbmTrainer(backend: Backend, description: ModelDescrip
 
   await use(backend)
   const network = below.length > 0 ? await loadNetwork(backend, topology, below, { slots: [], size: 0 }, fixed) : null
-  const features = (network?.outputShape ?? inputShape).reduce((product, dimension) => product * dimension, 1)
+  const features = elementsOf(network?.outputShape ?? inputShape)
   if (features + labels !== visible) {
     network?.dispose()
     throw new Error(

@@ -3,8 +3,10 @@
  * wide net, against values that a float64 oracle computed (reference.ts). Drivers do get gradients wrong, and
  * a wrong gradient that looks like one poisons everybody's model.
  */
+
 import { type Layer, layoutOf, type Topology } from '../../../shared/models.ts'
 import { Random } from '../../../shared/random.ts'
+import { elementsOf } from '../../../shared/shape.ts'
 import type { Engine, Minibatch, ModelDescription } from './engine.ts'
 import { REFERENCES, type Reference } from './reference.ts'
 
@@ -52,7 +54,7 @@ function makeCase(name: string, inputShape: number[], classes: number, layers: L
   const layout = layoutOf(topology)
   const counts = [5, 3] as const
   const examples = counts[0] + counts[1]
-  const features = inputShape.reduce((product, dimension) => product * dimension, 1)
+  const features = elementsOf(inputShape)
   const draw = new Random(seed)
   const at = (i: number): number => draw.uniform(i)
   return {

@@ -6,8 +6,11 @@
  * steps their number stays the same); one transfer from the device per lease; no work for a replica that nobody
  * asks for.
  */
+
 import * as tf from '@tensorflow/tfjs-core'
 import type { Layout } from '../../../shared/layout.ts'
+import { Outcomes } from '../../../shared/outcomes.ts'
+import { elementsOf } from '../../../shared/shape.ts'
 import type { Backend } from './backends/backend.ts'
 import type { Minibatch, Trainer } from './engine.ts'
 
@@ -38,7 +41,7 @@ export function trainerOf(
 ): Trainer {
   const { weights } = learner
   const size = layout.size
-  const features = inputShape.reduce((product, dimension) => product * dimension, 1)
+  const features = elementsOf(inputShape)
 
   /** The weighted sum of this lease's gradients, tensor by tensor; null before its first step. */
   let accrued: Sum[] | null = null
@@ -240,22 +243,17 @@ export async function use(backend: Backend): Promise<void> {
   if (tf.getBackend() !== backend.name) await tf.setBackend(backend.name)
 }
 
-/** One byte an example, its class, then one f32 (little endian) each, its loss. */
+/** What was read back of the tests, packed. */
 function packOutcomes(read: Float32Array, outcomes: readonly tf.Tensor[]): Uint8Array {
-  const examples = read.length / 2
-  const bytes = new Uint8Array(5 * examples)
-  const losses = new DataView(bytes.buffer, examples)
+  const packed = Outcomes.of(read.length / 2)
   let from = 0
   let example = 0
   for (const { size } of outcomes) {
     const count = size / 2
-    for (let i = 0; i < count; i++, example++) {
-      bytes[example] = read[from + i]
-      losses.setFloat32(4 * example, read[from + count + i], true)
-    }
+    for (let i = 0; i < count; i++, example++) packed.set(example, read[from + i], read[from + count + i])
     from += size
   }
-  return bytes
+  return packed.bytes
 }
 
 /** Several tensors' numbers in one transfer. */

@@ -4,7 +4,7 @@
  * backend it uses.
  */
 import * as tf from '@tensorflow/tfjs-core'
-import type { BackendName } from '../../../../shared/protocol.ts'
+import type { BackendName } from '../../../../shared/backends.ts'
 
 export interface BackendOptions {
   /**

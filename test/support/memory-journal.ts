@@ -3,8 +3,15 @@
  * outlives its handle: `reopen()` after `close()` is a coordinator that was restarted. The next write can be made to
  * fail, so that a caller's way through a full disk is testable.
  */
-import type { Checkpoint, CheckpointVector, Entry, Journal, NewEntry, StorageFault } from './journal.ts'
-import { StorageError } from './journal.ts'
+import type {
+  Checkpoint,
+  CheckpointVector,
+  Entry,
+  Journal,
+  NewEntry,
+  StorageFault,
+} from '../../coordinator/journal/journal.ts'
+import { StorageError } from '../../coordinator/journal/journal.ts'
 
 /** JSON text is kept, not the value: what is read back is what SQLite would give, and shares nothing with the caller. */
 interface Row {
