@@ -19,7 +19,7 @@
 import type { BackendName } from './backends.ts'
 import type { RunSpec } from './run-spec.ts'
 
-export const RUN_STATES = ['draft', 'running', 'paused', 'finished', 'failed'] as const
+const RUN_STATES = ['draft', 'running', 'paused', 'finished', 'failed'] as const
 export type RunState = (typeof RUN_STATES)[number]
 
 export interface RunDetail {

@@ -31,7 +31,7 @@ export const CHUNK_BYTES = 64 * 1024
 export const MAX_FRAME_BYTES = 1024 * 1024
 
 /** What the sender of a refused message should do next. */
-export type NextStep = 'retry' | 'new-lease' | 'update-page' | 'stop'
+type NextStep = 'retry' | 'new-lease' | 'update-page' | 'stop'
 
 /** Every refusal there is: what it means and what to do next. */
 export const REFUSALS = {
@@ -91,7 +91,7 @@ const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'expe
 
 // ---- requests: volunteer → coordinator ------------------------------------------------------------------------
 
-export const helloRequest = z.strictObject({
+const helloRequest = z.strictObject({
   protocol: z.int(),
   /** The identity of an earlier `hello`, so that who comes back is the same one. */
   token: z.string().max(400).optional(),
@@ -107,18 +107,18 @@ export const helloRequest = z.strictObject({
 })
 export type HelloRequest = z.infer<typeof helloRequest>
 
-export const leaseRequest = z.strictObject({})
+const leaseRequest = z.strictObject({})
 
 /** What to download: an immutable blob by its hash (shard, model), or a run's parameters at a version. */
-export const blobName = z.union([z.strictObject({ hash }), z.strictObject({ run: id, version: natural })], {
+const blobName = z.union([z.strictObject({ hash }), z.strictObject({ run: id, version: natural })], {
   error: 'expected {hash}, a SHA-256 in hexadecimal, or {run, version}',
 })
 export type BlobName = z.infer<typeof blobName>
 
-export const downloadRequest = z.strictObject({ blob: blobName, offset: natural })
+const downloadRequest = z.strictObject({ blob: blobName, offset: natural })
 export type DownloadRequest = z.infer<typeof downloadRequest>
 
-export const startRequest = z.strictObject({ lease: id })
+const startRequest = z.strictObject({ lease: id })
 
 export const updateRequest = z.strictObject({
   lease: id,
@@ -145,11 +145,11 @@ export const updateRequest = z.strictObject({
 })
 export type UpdateRequest = z.infer<typeof updateRequest>
 
-export const chunkRequest = z.strictObject({ lease: id, offset: natural, bytes })
+const chunkRequest = z.strictObject({ lease: id, offset: natural, bytes })
 
-export const finishRequest = z.strictObject({ lease: id, next: id.optional() })
+const finishRequest = z.strictObject({ lease: id, next: id.optional() })
 
-export const giveBackRequest = z.strictObject({ lease: id })
+const giveBackRequest = z.strictObject({ lease: id })
 export type GiveBackRequest = z.infer<typeof giveBackRequest>
 
 // ---- answers: coordinator → volunteer --------------------------------------------------------------------------
@@ -226,15 +226,15 @@ export const start = z.object({
 })
 export type Start = z.infer<typeof start>
 
-export const leaseReply = z.union([
+const leaseReply = z.union([
   z.object({ ok: z.literal(true), lease }),
   z.object({ ok: z.literal(true), waitMs: z.number(), reason: z.string() }),
 ])
 export type LeaseReply = z.infer<typeof leaseReply>
 
-export const startReply = z.object({ ok: z.literal(true), start })
+const startReply = z.object({ ok: z.literal(true), start })
 
-export const downloadReply = z.object({
+const downloadReply = z.object({
   ok: z.literal(true),
   /** Bytes of the whole blob, and its SHA-256. */
   size: natural,
@@ -258,7 +258,7 @@ export const verdict = z.union([
 ])
 export type Verdict = z.infer<typeof verdict>
 
-export const chunkReply = z.object({ ok: z.literal(true), received: natural })
+const chunkReply = z.object({ ok: z.literal(true), received: natural })
 
 export const done = z.object({ ok: z.literal(true) })
 

@@ -8,7 +8,7 @@ import { z } from 'zod'
 const [SMALLEST, LARGEST] = [2 ** -126, (2 - 2 ** -23) * 2 ** 127]
 /** Of two limits the later is told, see parseRunSpec. */
 export const positive = z.number().min(SMALLEST).max(LARGEST).positive()
-export const atLeastZero = z.number().max(LARGEST).min(0)
+const atLeastZero = z.number().max(LARGEST).min(0)
 const share = z.number().min(0).lt(1)
 
 /** λ: adds λ·w to the gradient of every kernel (not of biases). */

@@ -96,7 +96,7 @@ export function layersOf(spec: ModelSpec, shape: Shape): Layer[] {
 }
 
 /** Dense sigmoid layers `<name>_1`, `<name>_2`, …, the last one with an activation of its own. */
-export const encoderLayers = (name: string, hidden: readonly number[], last: string): Layer[] =>
+const encoderLayers = (name: string, hidden: readonly number[], last: string): Layer[] =>
   hidden.map((units, i) => dense(`${name}_${i + 1}`, units, i === hidden.length - 1 ? last : 'sigmoid'))
 
 function mlp(spec: Extract<ModelSpec, { template: 'mlp' }>, { inputShape, classes }: Shape): Layer[] {

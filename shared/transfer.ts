@@ -81,7 +81,7 @@ export class Outgoing {
   }
 }
 
-export type Taken =
+type Taken =
   | { ok: true; received: number }
   | { ok: false; code: Extract<RefusalCode, 'transfer-out-of-order' | 'too-large'>; message: string }
 

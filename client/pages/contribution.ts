@@ -10,7 +10,7 @@ import { BACKENDS } from '../../shared/backends.ts'
 import type { PageMessage, VolunteerStatus, WorkerMessage } from '../volunteer/worker-messages.ts'
 
 /** What the address of the page may ask for: `?backend=wasm`, `?run=<id>`. */
-export interface Wish {
+interface Wish {
   /** As written: an address may ask for a backend that does not exist. */
   backend: string | null
   run: string | null

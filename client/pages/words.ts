@@ -8,7 +8,7 @@ import type { VolunteerStatus } from '../volunteer/worker-messages.ts'
 import type { Counts } from './contribution.ts'
 
 /** How it stands at a glance; the stylesheet has a colour for each. */
-export type Mood = 'off' | 'busy' | 'working' | 'waiting' | 'trouble' | 'finished'
+type Mood = 'off' | 'busy' | 'working' | 'waiting' | 'trouble' | 'finished'
 
 export interface Telling {
   mood: Mood
@@ -17,9 +17,9 @@ export interface Telling {
 }
 
 export const PURPOSE = 'This tab will help train a neural network that reads handwritten digits.'
-export const CONSENT = 'Nothing runs before you press Start. Stop at any time with one click.'
+const CONSENT = 'Nothing runs before you press Start. Stop at any time with one click.'
 
-export const BACKEND_WORDS: Record<BackendName, string> = {
+const BACKEND_WORDS: Record<BackendName, string> = {
   webgpu: 'your graphics chip (WebGPU)',
   webgl: 'your graphics chip (WebGL)',
   wasm: 'your processor (WebAssembly)',

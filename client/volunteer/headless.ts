@@ -15,7 +15,7 @@ import { chooseEngine, openEngine } from './compute/engines.ts'
 import { Volunteer } from './volunteer.ts'
 import type { PageMessage, VolunteerStatus, WorkerMessage } from './worker-messages.ts'
 
-export interface HeadlessOptions {
+interface HeadlessOptions {
   /** The coordinator's origin. */
   url: string
   backend?: BackendName | null

@@ -22,7 +22,7 @@ export interface ReadyLease {
   readonly examples: Examples
 }
 
-export interface LoadedModel {
+interface LoadedModel {
   readonly hash: string
   readonly trainer: Trainer
   /** Floats in its parameter vector. */

@@ -29,7 +29,7 @@ const STEADY_MS = 10_000
 /** Nobody waits longer than this for a volunteer that leaves. */
 const LEAVE_WITHIN_MS = 1_000
 
-export interface SessionOptions {
+interface SessionOptions {
   address: string
   /** From an earlier session; null for a newcomer. */
   token: string | null

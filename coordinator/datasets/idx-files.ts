@@ -6,7 +6,7 @@ import type { Examples, Source } from './examples.ts'
 import { readIdx } from './idx.ts'
 import { Unfit } from './unfit.ts'
 
-export interface IdxPaths {
+interface IdxPaths {
   readonly trainInputs: string
   readonly testInputs: string
   readonly trainLabels?: string

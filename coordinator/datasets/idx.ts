@@ -9,7 +9,7 @@ import { gunzipSync } from 'node:zlib'
 import { elementsOf } from '../../shared/shape.ts'
 import { Unfit } from './unfit.ts'
 
-export interface Idx {
+interface Idx {
   /** [60000, 28, 28] */
   readonly dimensions: readonly number[]
   /** Π dimensions bytes. */

@@ -24,7 +24,7 @@ const PAGES = [
   { path: '/demo', file: 'demo.html', framed: false },
 ] as const
 
-export interface HttpOptions extends OperatorsOptions {
+interface HttpOptions extends OperatorsOptions {
   readonly runs: Runs
   /** Where the built pages lie. */
   readonly pagesFolder: string

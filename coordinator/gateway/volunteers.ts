@@ -47,7 +47,7 @@ const UNREAD_MAX = 4_096
 /** Characters of a refusal's message that were the sender's own words. */
 const QUOTED_MAX = 200
 
-export interface VolunteersOptions {
+interface VolunteersOptions {
   readonly runs: Runs
   readonly identities: Identities
   /** Who shows it at hello is trusted: the coordinator's own volunteer. */

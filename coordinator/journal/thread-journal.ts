@@ -30,14 +30,14 @@ interface Asked {
   failed(error: Error): void
 }
 
-export interface Hearing {
+interface Hearing {
   /** SQLite or a checkpoint could not be written; nothing is lost. */
   onFault(error: StorageError): void
   /** The thread is gone: nothing will be accepted any more, and what was is in the tail. */
   onBroken(error: StorageError): void
 }
 
-export interface ThreadJournalOptions extends SqliteJournalOptions {
+interface ThreadJournalOptions extends SqliteJournalOptions {
   answerWithinMs?: number
   tailMaxBytes?: number
 }

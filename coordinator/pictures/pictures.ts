@@ -15,7 +15,7 @@ import { chosen, type Halves, reconstruct, reconstructions } from './reconstruct
 import { testedOf } from './tested.ts'
 import { carriedDown, firstWeights, firstWindow, type Window } from './weights.ts'
 
-export interface Picture extends PictureEntry {
+interface Picture extends PictureEntry {
   draw(): Raster
 }
 

@@ -35,7 +35,7 @@ import { type Introduction, type Member, Roster } from './roster.ts'
 const LEASES_PER_VOLUNTEER = 2
 
 /** An update that was checked and is to be journalled. */
-export interface Submission {
+interface Submission {
   readonly lease: StartedLease
   readonly update: UpdateRequest
   readonly sumOfSquares: number

@@ -26,7 +26,7 @@ import { OpenDatasets } from './open-datasets.ts'
 import type { Introduction } from './roster.ts'
 import { Run, type Settlement } from './run.ts'
 
-export interface Listener {
+interface Listener {
   /** There may be work now for a volunteer that was told to wait. */
   work(): void
   event(event: LiveEvent): void

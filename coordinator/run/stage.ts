@@ -31,7 +31,7 @@ export interface StageState {
 }
 
 /** What a stage begins with: the trained RBMs below it, and the version that its first parameters are. */
-export interface Beginning {
+interface Beginning {
   readonly stack: readonly Float32Array[]
   readonly version: number
 }

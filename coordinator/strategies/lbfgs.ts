@@ -31,7 +31,7 @@ export interface VectorSpace {
   dot(a: string, b: string): number
 }
 
-export interface LbfgsOptions {
+interface LbfgsOptions {
   /** m: pairs of steps and gradient differences that are kept. */
   readonly memory: number
   readonly tolerance: number

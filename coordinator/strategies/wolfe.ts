@@ -15,7 +15,7 @@
  */
 
 /** φ and φ' at t. */
-export interface Probe {
+interface Probe {
   readonly t: number
   readonly value: number
   readonly slope: number

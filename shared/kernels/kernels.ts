@@ -32,21 +32,21 @@ export function int8Size(count: number): number {
   return 4 * Math.ceil(count / INT8_BLOCK) + count
 }
 
-export interface SgdScalars {
+interface SgdScalars {
   /** Multiplies the gradient before anything else: a staleness weight, 1/n of a mean. */
   readonly weight: number
   readonly rate: number
 }
 
-export interface MomentumScalars extends SgdScalars {
+interface MomentumScalars extends SgdScalars {
   readonly momentum: number
 }
 
-export interface AdagradScalars extends SgdScalars {
+interface AdagradScalars extends SgdScalars {
   readonly epsilon: number
 }
 
-export interface AdamScalars extends SgdScalars {
+interface AdamScalars extends SgdScalars {
   readonly beta1: number
   readonly beta2: number
   readonly epsilon: number
@@ -58,18 +58,18 @@ export interface AdamScalars extends SgdScalars {
 }
 
 /** A generator of shared/random.ts. */
-export interface DrawKey {
+interface DrawKey {
   readonly key0: number
   readonly key1: number
 }
 
 /** `lambda` is for the mean gradient of a minibatch; g is the sum of `minibatches` of them. */
-export interface CompensationScalars {
+interface CompensationScalars {
   readonly lambda: number
   readonly minibatches: number
 }
 
-export interface AdaptiveCompensationScalars extends CompensationScalars {
+interface AdaptiveCompensationScalars extends CompensationScalars {
   readonly decay: number
   readonly epsilon: number
 }

@@ -130,7 +130,7 @@ export function measureAt(kind: Model['objective']['kind'], version: number, tes
 }
 
 /** Class and loss of a test example. */
-export const classAt = (example: number): number => (example * 5) % 3
+const classAt = (example: number): number => (example * 5) % 3
 export const lossAt = (example: number): number => example / 4
 
 /** Of so many test examples, their outcomes as the wire has them: all classes, then all losses. */

@@ -4,7 +4,7 @@ import { Draws } from './draws.ts'
 import { drawSpec } from './specs.ts'
 
 /** What a volunteer may do wrong, on purpose or because it is broken. */
-export const VICES = [
+const VICES = [
   'nan',
   'huge',
   'short',

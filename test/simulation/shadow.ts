@@ -15,7 +15,7 @@ import { must } from './violation.ts'
 export const NORM_MAX = 1e4
 
 /** An update that was journalled. */
-export interface Journalled {
+interface Journalled {
   readonly stage: number
   readonly lease: string
   readonly lossSum: number | null

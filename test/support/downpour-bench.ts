@@ -65,7 +65,7 @@ export function parametersOf(
 /** An update rule as the RunSpec has it; sgd where nothing else is written. */
 const updateRuleOf = (written: object = {}): UpdateRuleSpec => updateRuleSchema.parse({ name: 'sgd', ...written })
 
-export interface BenchOptions extends ParametersOptions {
+interface BenchOptions extends ParametersOptions {
   /** Written settings of the strategy. */
   readonly strategy?: object
   /** Written settings of the update rule; sgd where absent. */

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Checkpoint, Entry, Journal } from '../../coordinator/journal/journal.ts'
 import { entry, numbers, payload } from './journal-entries.ts'
 
-export interface JournalHarness {
+interface JournalHarness {
   open(): Journal | Promise<Journal>
   reopen(journal: Journal): Journal | Promise<Journal>
 }

@@ -9,7 +9,7 @@ import { openSqliteJournal } from '../../coordinator/journal/sqlite-journal.ts'
 import { History, type UpdateData } from '../../coordinator/run/history.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 
-export interface Folded {
+interface Folded {
   readonly history: History
   /** The parameters' bytes. */
   readonly bits: Buffer

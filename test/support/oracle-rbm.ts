@@ -18,7 +18,7 @@ export interface Rbm {
 }
 
 /** Of a minibatch; the gradient is minus the ascent direction, in the order kernel, bias, visible bias. */
-export interface Contrast {
+interface Contrast {
   readonly gradient: Float64Array
   /** Σ(v₀ − v₁)² */
   readonly lossSum: number

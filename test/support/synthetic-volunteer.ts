@@ -28,7 +28,7 @@ import {
 
 const ANSWER_WITHIN_MS = 15_000
 
-export interface SyntheticOptions {
+interface SyntheticOptions {
   run?: string
   token?: string
   instance?: string

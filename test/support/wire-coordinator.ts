@@ -21,9 +21,9 @@ import {
 } from '../../shared/protocol.ts'
 import { Incoming } from '../../shared/transfer.ts'
 
-export type Intervention = 'cut-before' | 'cut-after' | Refusal | undefined
+type Intervention = 'cut-before' | 'cut-after' | Refusal | undefined
 
-export interface Logged {
+interface Logged {
   event: EventName
   // biome-ignore lint/suspicious/noExplicitAny: a test knows what it asked for.
   request: any

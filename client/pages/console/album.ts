@@ -6,7 +6,7 @@ import { type Signal, signal } from '@preact/signals'
 import type { PictureEntry } from '../../../shared/api.ts'
 import type { ApiProblem, Operator } from './operator.ts'
 
-export interface Shot extends PictureEntry {
+interface Shot extends PictureEntry {
   /** Of the picture's bytes in this page. */
   readonly address: string
 }

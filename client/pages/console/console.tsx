@@ -25,7 +25,7 @@ function viewOf(hash: string): View {
   return { name: 'list' }
 }
 
-export function addressOf(run: string): string {
+function addressOf(run: string): string {
   return `#/run/${encodeURIComponent(run)}`
 }
 

@@ -4,7 +4,7 @@ import { endsInClasses } from '../../../shared/models.ts'
 import { takesWholePasses } from '../../../shared/whole-passes.ts'
 
 /** classify: accuracy · contrastive: an RBM's reconstruction error · reconstruct: an autoencoder's squared error */
-export type StageKind = 'classify' | 'contrastive' | 'reconstruct'
+type StageKind = 'classify' | 'contrastive' | 'reconstruct'
 
 export function kindOf({ spec }: RunDetail, stage: string): StageKind {
   if (stage !== 'train') return 'contrastive'

@@ -43,7 +43,7 @@ function draw(
 }
 
 /** examples × each 32-bit words; a view that the next draw ends. */
-export function drawWords(draws: Draws): Uint32Array {
+function drawWords(draws: Draws): Uint32Array {
   const { kernels, at, total } = draw(draws, (kernels, ...of) => kernels.words(...of))
   const { buffer } = kernels.bytes(at, 4 * total)
   return new Uint32Array(buffer, at, total)

@@ -13,13 +13,13 @@ import { loadNetworkTrainer } from './network-trainer.ts'
 import { loadRbmTrainer } from './rbm-trainer.ts'
 import { selfTest } from './selftest.ts'
 
-export interface EngineOptions extends BackendOptions {
+interface EngineOptions extends BackendOptions {
   /** Told of each device that was tried and not taken, while choosing. */
   onDeclined?: (error: Error) => void
 }
 
 /** Best first. Software WebGPU and WebGL are slower than WASM, so choosing skips them. */
-export const LADDER: readonly BackendName[] = ['webgpu', 'webgl', 'wasm', 'cpu']
+const LADDER: readonly BackendName[] = ['webgpu', 'webgl', 'wasm', 'cpu']
 
 const MODULES: Record<BackendName, () => Promise<BackendModule>> = {
   webgpu: () => import('./backends/webgpu.ts'),

@@ -5,7 +5,7 @@
 import * as tf from '@tensorflow/tfjs-core'
 
 /** Of one minibatch. */
-export interface Judgement {
+interface Judgement {
   /** [3]: the sums over the examples of the loss (nats), of the hits, and of the objective's second measure. */
   sums: tf.Tensor
   /** The gradient of the mean loss with respect to the logits, of their shape. */

@@ -18,7 +18,7 @@ import { tensorOf } from './trainer.ts'
 /** One layer of many: [count, …] to [count, …]; `keys` are the examples' draw keys, null where nothing is dropped. */
 type Stage = (x: tf.Tensor, keys: Uint32Array | null) => tf.Tensor
 
-export class Network {
+class Network {
   /** What is trained, in layout order. */
   readonly weights: readonly tf.Variable[]
   /** One example's shape at the end. */

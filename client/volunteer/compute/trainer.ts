@@ -23,7 +23,7 @@ interface Sum {
   lost: tf.Tensor | null
 }
 
-export interface Learner {
+interface Learner {
   /** What is trained, in layout order: set by the trainer. */
   readonly weights: readonly tf.Variable[]
   /** New tensors, which share no numbers: the gradient in layout order, and the sums [3] of loss, hits and second measure. */

@@ -10,7 +10,7 @@ import { Random, Stream } from '../../../shared/random.ts'
 import type { Rbm } from '../../../shared/stack.ts'
 import type { TrainedRun } from './trained-run.ts'
 
-export interface Chains {
+interface Chains {
   /** Of each class. */
   readonly each: number
   /** Steps of a chain, each up and down. */

@@ -21,7 +21,7 @@ const MISSED_MS = 60_000
 /** So long may a crowd take to come together, on a machine that does much else. */
 const GATHER_WITHIN_MS = 300_000
 
-export interface CrowdReport {
+interface CrowdReport {
   /** Since this process was started. */
   readonly bytesDown: number
   readonly replaced: number

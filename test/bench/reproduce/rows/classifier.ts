@@ -8,7 +8,7 @@ import { beginning, type Claim, type Row, type Settings, type Trial, valuesOf } 
 import { heldOut, quickened } from '../spec-file.ts'
 import { lastStage, testError, trainingCurve } from '../trained-run.ts'
 
-export interface Classifier {
+interface Classifier {
   readonly name: string
   readonly title: string
   spec(seed: number, volunteers: number): RunSpec

@@ -14,7 +14,7 @@ const of = (file: string, seed: number, volunteers: number, changes: Record<stri
     pretrain: { strategy: portions(100, volunteers) },
     ...changes,
   })
-export const dbnSpec = (seed: number, volunteers: number, changes: Record<string, unknown> = {}): RunSpec =>
+const dbnSpec = (seed: number, volunteers: number, changes: Record<string, unknown> = {}): RunSpec =>
   of('dbn', seed, volunteers, changes)
 
 /** The pre-training is the published one; what is chosen is the fine-tuning. */

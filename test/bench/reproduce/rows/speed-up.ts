@@ -12,7 +12,7 @@ import type { RunSpec } from '../../../../shared/run-spec.ts'
 import { beginning, type Claim, meanOf, type Outcomes, type Row, type Settings, valuesOf } from '../row.ts'
 import { lastStage, lastTest, trainingCurve } from '../trained-run.ts'
 
-export interface SpeedUp {
+interface SpeedUp {
   readonly name: string
   readonly title: string
   spec(seed: number, volunteers: number, settings: Settings): RunSpec
