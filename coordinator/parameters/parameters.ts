@@ -122,9 +122,9 @@ export class Parameters {
     }
   }
 
-  /** Whether every parameter is a number: the square of a float32 overflows no float64. */
-  get finite(): boolean {
-    return Number.isFinite(this.vectors.dot(PARAMETERS, PARAMETERS))
+  /** Of all parameters; finite where each is, since the square of a float32 overflows no float64. */
+  get meanSquare(): number {
+    return this.vectors.dot(PARAMETERS, PARAMETERS) / this.size
   }
 
   /** A copy of the parameters as they stand, into `target` when given. */

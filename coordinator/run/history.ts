@@ -43,6 +43,11 @@ const CHECKPOINT_BYTES = 256 * 1024 * 1024
 
 /** The parameters themselves are looked at after so many updates, and before they are kept. */
 const LOOK_EVERY = 64
+/**
+ * Root mean square of an RBM's weights: with some hundred visible units on, a hidden one's input is then around ±100, of
+ * which the sigmoid is 0 or 1 in float32. Trained ones have less than 1.
+ */
+const SATURATED = 10
 
 /** Which state may follow which. */
 export const TRANSITIONS: Record<RunState, RunState[]> = {
@@ -242,9 +247,13 @@ export class History {
     return looked ?? this.divergence.observe(volunteer, lossSum / examples)
   }
 
-  /** A last step may go too far for any loss to tell. */
+  /** Parameters that have gone too far, which the loss need not tell: an RBM's is bounded. */
   private get overflown(): string | null {
-    return this.parameters.finite ? null : 'training diverged: parameters are not finite any more; lower the rate'
+    const { meanSquare } = this.parameters
+    if (!Number.isFinite(meanSquare)) return 'training diverged: parameters are not finite any more; lower the rate'
+    if (this.model.objective.kind !== 'contrastive' || meanSquare <= SATURATED ** 2) return null
+    const length = Math.sqrt(meanSquare).toPrecision(3)
+    return `training diverged: the root mean square of the weights is ${length}, at which every unit is always on or always off; lower the rate`
   }
 
   /** A stage is ended by the test of its last version; the run also by one that reaches the accuracy it was to reach. */
@@ -315,7 +324,7 @@ export class History {
 
   /** A state to come back to: it is not diverging. */
   get sound(): boolean {
-    return !this.divergence.suspected && this.parameters.finite
+    return !this.divergence.suspected && this.overflown === null
   }
 
   get checkpointDue(): boolean {

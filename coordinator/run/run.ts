@@ -85,7 +85,7 @@ export class Run {
   /** After the journal is folded in: what is not durable follows it. */
   recovered(): void {
     this.examiner = new Examiner(this.history, this.dataset)
-    this.examiner.plan()
+    if (this.state !== 'failed') this.examiner.plan()
   }
 
   get state(): RunState {
@@ -284,7 +284,9 @@ export class Run {
       this.endEvaluation()
     }
     this.followStage()
-    this.examiner.plan()
+    // Of a run that failed nothing more is asked.
+    if (this.state === 'failed') this.endEvaluation()
+    else this.examiner.plan()
     return { version: this.parameters.version, staleness, ...points }
   }
 

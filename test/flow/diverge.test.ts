@@ -126,6 +126,19 @@ describe('a run that diverges fails [T4]', () => {
     expect(Buffer.from(await response.arrayBuffer()).equals(initial)).toBe(true)
   })
 
+  test("when an RBM's units are all saturated, of which its bounded loss does not tell", async () => {
+    const coordinator = await coordinate()
+    const { dataset } = SMALL
+    const pretrain = { epochs: 30, updateRule: { name: 'momentum', rate: 1000 } }
+    const model = { template: 'rbm', hidden: [20] }
+    const { run } = await coordinator.createRun({ dataset, model, pretrain, stop: { epochs: 1 } })
+    volunteerFor(coordinator.url, run)
+    const inside = coordinator.runs.get(run)!
+    await until('the run is over', () => inside.over, 40_000)
+    const reason = expect.stringMatching(/root mean square of the weights is .* lower the rate$/)
+    expect(inside.detail(0)).toMatchObject({ state: 'failed', reason })
+  })
+
   test('and what was stopped in order on its way there is not it', async () => {
     const coordinator = await coordinate()
     const { run } = await coordinator.createRun(SMALL)
