@@ -9,6 +9,9 @@ import { type StartedLease, unitsOf } from './leases.ts'
 import type { Roster } from './roster.ts'
 import { Trust } from './trust.ts'
 
+/** What is believed of an update: its length squared, or that its trial point lies outside the loss' domain. */
+export type Believed = { readonly sumOfSquares: number } | 'outside'
+
 export class Belief {
   /** Why the run can only fail: what even a trusted volunteer computes is no number. */
   failure: string | null = null
@@ -34,27 +37,28 @@ export class Belief {
     return this.trust.exhausted
   }
 
-  /** The sum of squares of an update that may be believed; infinite only at a trial point, where it is an answer. */
-  judge(lease: StartedLease, update: UpdateRequest, payload: Uint8Array, now: number): number | Refusal {
+  /** What may be believed of the update of a gradient. Outside the domain is an answer at a trial point only. */
+  judge(lease: StartedLease, update: UpdateRequest, payload: Uint8Array, now: number): Believed | Refusal {
     const { volunteer } = lease
     const { strategy, parameters, stage } = this.history
     const trusted = this.roster.get(volunteer)?.trusted === true
     const outside = () => {
       const alone = trusted || this.roster.alone(volunteer, this.busy, now)
-      return this.trust.outside(volunteer, lease.binding.version, alone) ?? Number.POSITIVE_INFINITY
+      return this.trust.outside(volunteer, lease.binding.version, alone) ?? 'outside'
     }
     if (update.lossSum === null) return outside()
     const sumOfSquares = parameters.sumSquares(stage.plan.codec.up, payload)
     const bound = trusted || strategy.probes ? 'absolute' : 'relative'
     const distrusted = this.trust.judge(volunteer, sumOfSquares, unitsOf(lease, update), bound)
-    if (distrusted === null) return sumOfSquares
+    if (distrusted === null) return { sumOfSquares }
     // Nobody has been where a search looks: beyond all bounds there is outside the domain.
     return strategy.probes ? outside() : distrusted
   }
 
   /** An update was folded in. */
-  accepted(lease: StartedLease, update: UpdateRequest, sumOfSquares: number): void {
-    this.trust.accepted(lease.volunteer, sumOfSquares, unitsOf(lease, update))
+  accepted(lease: StartedLease, update: UpdateRequest, believed: Believed): void {
+    if (believed === 'outside') this.trust.believed()
+    else this.trust.accepted(lease.volunteer, believed.sumOfSquares, unitsOf(lease, update))
   }
 
   /** An update was refused, by whatever check. */

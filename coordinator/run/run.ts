@@ -22,7 +22,7 @@ import {
 import type { RunSpec } from '../../shared/run-spec.ts'
 import type { Dataset } from '../datasets/dataset.ts'
 import type { Checkpoint, Entry, NewEntry } from '../journal/journal.ts'
-import { Belief } from './belief.ts'
+import { Belief, type Believed } from './belief.ts'
 import { detailOf, progressOf } from './detail.ts'
 import { Examiner } from './examiner.ts'
 import { Granting, WAIT_MS } from './granting.ts'
@@ -38,7 +38,8 @@ const LEASES_PER_VOLUNTEER = 2
 interface Submission {
   readonly lease: StartedLease
   readonly update: UpdateRequest
-  readonly sumOfSquares: number
+  /** null of an evaluation, which is a trusted volunteer's. */
+  readonly believed: Believed | null
   /** null where nothing is durable yet: a part of an evaluation. */
   readonly entry: NewEntry | null
 }
@@ -234,37 +235,29 @@ export class Run {
   submit(volunteer: string, update: UpdateRequest, payload: Uint8Array, now: number): Submission | Refusal {
     const lease = this.answerable(volunteer, update, now)
     if ('ok' in lease) return this.refused(volunteer, lease)
-    let sumOfSquares = 0
-    let entry: NewEntry | null = null
     if (payload.length !== update.size) return this.refused(volunteer, wrongLength(update.size, payload.length))
-    if (lease.kind === 'gradient') {
-      const judged = this.belief.judge(lease, update, payload, now)
-      if (typeof judged !== 'number') {
-        this.lost(lease)
-        return this.refused(volunteer, judged)
-      }
-      sumOfSquares = judged
-      const data: UpdateData = {
-        lease: lease.id,
-        volunteer,
-        version: lease.binding.version,
-        minibatches: update.minibatches,
-        examples: update.examples,
-        lossSum: judged === Number.POSITIVE_INFINITY ? null : update.lossSum,
-        correct: update.correct,
-        computeMs: update.computeMs,
-        stretches: doneOf(lease, update).head,
-        volunteers: this.roster.crowd,
-      }
-      entry = { run: this.id, at: now, kind: 'update', data, payload }
-    } else {
-      entry = this.evaluated(lease, update, payload, now)
+    if (lease.kind === 'evaluate') {
+      return { lease, update, believed: null, entry: this.evaluated(lease, update, payload, now) }
     }
-    return { lease, update, sumOfSquares, entry }
+    const believed = this.belief.judge(lease, update, payload, now)
+    if (believed !== 'outside' && 'ok' in believed) return this.refused(volunteer, this.lostFor(lease, believed))
+    const data: UpdateData = {
+      lease: lease.id,
+      volunteer,
+      version: lease.binding.version,
+      minibatches: update.minibatches,
+      examples: update.examples,
+      lossSum: believed === 'outside' ? null : update.lossSum,
+      correct: update.correct,
+      computeMs: update.computeMs,
+      stretches: doneOf(lease, update).head,
+      volunteers: this.roster.crowd,
+    }
+    return { lease, update, believed, entry: { run: this.id, at: now, kind: 'update', data, payload } }
   }
 
   /** The journal has the submission's entry: the lease is settled and its update folded in. */
-  settle({ lease, update, sumOfSquares }: Submission, entry: Entry | null, now: number): Settlement {
+  settle({ lease, update, believed }: Submission, entry: Entry | null, now: number): Settlement {
     if (lease.kind === 'gradient') this.endCopies(lease)
     this.leases.end(lease.id, 'settled')
     this.settledAt = now
@@ -273,8 +266,8 @@ export class Run {
     const computeMs = Math.min(update.computeMs, elapsedMs)
     this.roster.credit(lease.volunteer, update.examples, computeMs, elapsedMs - computeMs)
     const staleness = lease.kind === 'gradient' ? this.parameters.version - lease.binding.version : 0
-    if (lease.kind === 'gradient') {
-      this.belief.accepted(lease, update, sumOfSquares)
+    if (believed !== null) {
+      this.belief.accepted(lease, update, believed)
       this.history.epochs.giveBack(doneOf(lease, update).tail)
     }
     const points = entry === null ? { train: null, test: null } : this.history.fold(entry)

@@ -81,10 +81,14 @@ export class Trust {
     this.disbelievedInARow++
   }
 
-  /** An update was taken; one without a length says that a point is outside the domain. */
-  accepted(volunteer: string, sumOfSquares: number, minibatches: number): void {
+  /** Somebody was believed, by whatever check. */
+  believed(): void {
     this.disbelievedInARow = 0
-    if (!Number.isFinite(sumOfSquares)) return
+  }
+
+  /** An update of this length was taken. */
+  accepted(volunteer: string, sumOfSquares: number, minibatches: number): void {
+    this.believed()
     this.tooLong = 0
     this.refusedOf.clear()
     const before = this.norms.get(volunteer) ?? 0
