@@ -375,7 +375,7 @@ export class History {
   }
 
   /** What a checkpoint says beside its vectors. */
-  toJSON(): Omit<Saved, 'series' | 'divergence' | 'stageState'> & Record<string, unknown> {
+  toJSON() {
     const { counters, series, divergence, gaps, current, runningSince, trainedStack, outcomes } = this
     return {
       ...{ counters, series, divergence, gaps, runningSince },
@@ -383,7 +383,7 @@ export class History {
       stageState: current,
       stack: trainedStack.map(({ length }) => length),
       outcomes: outcomes?.length ?? 0,
-    }
+    } satisfies Record<keyof Saved, unknown>
   }
 }
 
