@@ -16,16 +16,14 @@ export class Examiner {
   private readonly history: History
   private readonly stage: Stage
   private readonly evaluation: Evaluation
-  /** Progress in units of evaluateEveryEpochs at the last evaluation asked for; after a restart, at the last that is in. */
-  private asked: number
+  /** Progress in units of evaluateEveryEpochs at the last evaluation asked for. */
+  private asked = 0
   /** The version whose loss was found not to be finite. */
   private hopeless: number | null = null
 
   constructor(history: History, { train, test }: Dataset) {
     this.history = history
     this.stage = history.stage
-    const last = history.series.test.findLast(({ stage }) => stage === this.stage.plan.name)
-    this.asked = last === undefined ? 0 : this.unitsAt(last.epoch)
     const compares = this.stage.model.objective.kind === 'contrastive'
     this.evaluation = new Evaluation({
       test: test.examples,
@@ -92,7 +90,10 @@ export class Examiner {
       return
     }
     const due = this.unitsAt(stage.progress)
-    if (history.state === 'running' && stage.strategy.quiescent && due > this.asked && this.request()) this.asked = due
+    const last = history.series.test.at(-1)
+    // After a restart it is the journal that says what was tested.
+    const before = Math.max(this.asked, last?.stage === stage.plan.name ? this.unitsAt(last.epoch) : 0)
+    if (history.state === 'running' && stage.strategy.quiescent && due > before && this.request()) this.asked = due
   }
 
   private unitsAt(progress: number): number {

@@ -83,10 +83,10 @@ export class Run {
     this.examiner = new Examiner(this.history, dataset)
   }
 
-  /** After the journal is folded in: what is not durable follows it. */
+  /** After entries of the journal, or all of it, were folded in: what is not durable follows. */
   recovered(): void {
-    this.examiner = new Examiner(this.history, this.dataset)
-    if (this.state !== 'failed') this.examiner.plan()
+    this.followStage()
+    this.examineOn()
   }
 
   get state(): RunState {
@@ -277,9 +277,7 @@ export class Run {
       this.endEvaluation()
     }
     this.followStage()
-    // Of a run that failed nothing more is asked.
-    if (this.state === 'failed') this.endEvaluation()
-    else this.examiner.plan()
+    this.examineOn()
     return { version: this.parameters.version, staleness, ...points }
   }
 
@@ -296,6 +294,12 @@ export class Run {
     if (this.examiner.belongsTo(this.history.stage)) return
     this.examiner = new Examiner(this.history, this.dataset)
     this.belief.beginAnew()
+  }
+
+  /** Asks for a test where one is due; of a run that failed nothing more is asked. */
+  private examineOn(): void {
+    if (this.state === 'failed') this.endEvaluation()
+    else this.examiner.plan()
   }
 
   /** The journal could not take the submission's entry: the lease is as it was, with time to try again. */

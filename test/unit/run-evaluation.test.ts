@@ -53,6 +53,33 @@ describe('evaluation', () => {
     expect(back.runs.get('r0')).toMatchObject({ over: true })
   })
 
+  it.each<[string, (at: Desk) => void]>([
+    [
+      'paused and resumed',
+      (at) => ['paused', 'running'].map((to) => at.runs.move(at.runs.get('r0')!, to as 'paused', null, at.now)),
+    ],
+    ['stopped', (at) => at.runs.move(at.runs.get('r0')!, 'finished', null, at.now)],
+  ])(
+    'goes on in a run that is %s meanwhile: each example counts once, and what is lost is tested by others',
+    (_, change) => {
+      const at = trained({ dataset: { name: 'mnist', train: 4, test: 10_000 } })
+      at.hello('two', { trusted: true })
+      const [first, second, third] = [at.lease('own'), at.lease('own'), at.lease('two')]
+      at.start('own', first)
+      change(at)
+      at.runs.giveBack('two', { lease: third.id })
+      expect(codeOf(at.submit('own', first, 1, correct))).toBe('accepted')
+      const { version } = at.start('own', second)
+      expect(codeOf(at.submit('own', second, version, correct))).toBe('accepted')
+      expect([at.work('own', correct), at.work('own', correct)]).toEqual(['accepted', 'accepted'])
+      const run = at.runs.get('r0')!
+      expect(run.history.series.test).toMatchObject([{ version: 1, loss: 1, accuracy: 20 / 10_000 }])
+      expect(run).toMatchObject({ state: 'finished', over: true })
+      at.passes(3_600_000)
+      at.runs.bye('own', at.now)
+    },
+  )
+
   it('ends a run that was paused meanwhile, as soon as it is resumed', () => {
     const at = trained()
     const run = at.runs.get('r0')!
