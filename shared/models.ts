@@ -5,7 +5,7 @@
  */
 
 import { type Layout, layout } from './layout.ts'
-import type { ContrastiveSpec, ModelSpec } from './run-spec.ts'
+import type { ContrastiveSpec, ModelSpec, RunSpec } from './run-spec.ts'
 import { elementsOf } from './shape.ts'
 import { bitmapOutputs, dense, flatten, frozen, layersOf, normal } from './templates.ts'
 import { fixedLayoutOf, layoutOf, sequential, type Topology } from './topology.ts'
@@ -154,6 +154,13 @@ export function rbmLayers(spec: ModelSpec): RbmLayer[] {
       return []
   }
 }
+
+/** Epochs of a layer where the spec names none: the deep autoencoder's of Hinton & Salakhutdinov (2006). */
+const LAYER_EPOCHS = 10
+
+/** Passes over the training examples of each RBM; of a stack alone they are the run's. */
+export const layerEpochs = ({ model, pretrain, stop }: RunSpec): number =>
+  pretrain?.epochs ?? (model.template === 'rbm' ? stop.epochs : LAYER_EPOCHS)
 
 /** The tensors of the `layer`-th RBM, from 0, in the order in which they lie. */
 export const rbmTensors = (layer: number, visible: number, hidden: number, initial: number) => {

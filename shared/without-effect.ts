@@ -1,4 +1,5 @@
 /** Settings of a RunSpec that would change nothing: whoever wrote them believes otherwise, and is told what would. */
+import { layerEpochs } from './models.ts'
 import type { RunSpec } from './run-spec.ts'
 import type { Contradiction } from './spec-problem.ts'
 import type { StrategySpec } from './strategy-spec.ts'
@@ -14,7 +15,7 @@ interface Said {
 export function withoutEffect(spec: RunSpec): Contradiction[] {
   const { stop, pretrain, evaluateEveryEpochs } = spec
   const stages: Said[] = [{ ...spec, path: [], epochs: stop.epochs }]
-  if (pretrain) stages.push({ ...pretrain, path: ['pretrain'], epochs: pretrain.epochs ?? stop.epochs })
+  if (pretrain) stages.push({ ...pretrain, path: ['pretrain'], epochs: layerEpochs(spec) })
   const found = stages.flatMap((stage) => [
     ...ofConstantRate(stage),
     ...ofUpdater(stage),
@@ -22,7 +23,8 @@ export function withoutEffect(spec: RunSpec): Contradiction[] {
     ...ofBuffer(stage, examplesOf(spec.dataset)),
   ])
   const untested = 'needs tests on the way: let evaluateEveryEpochs be more than 0, or remove'
-  if (stop.accuracy !== undefined && evaluateEveryEpochs === 0 && spec.model.template !== 'rbm') {
+  const tested = spec.model.template === 'rbm' ? pretrain?.evaluateEveryEpochs : evaluateEveryEpochs
+  if (stop.accuracy !== undefined && tested === 0) {
     found.push({ path: ['stop', 'accuracy'], message: `it ${untested} stop.accuracy` })
   }
   if (pretrain && pretrain.gapChecks > 0 && pretrain.evaluateEveryEpochs === 0) {
@@ -57,15 +59,15 @@ function ofFreshUpdates({ strategy, path }: Said): Contradiction[] {
   }))
 }
 
-/** A buffer that is not full before the stage ends makes one step of all of it. */
+/** A buffer that is not full before the stage ends, though every minibatch were an update, makes one step of all of it. */
 function ofBuffer({ strategy, epochs, path }: Said, examples: number | null): Contradiction[] {
   if (strategy.name !== 'downpour' || strategy.policy.buffer === 1 || examples === null) return []
-  const { batchSize, pushEvery, policy } = strategy
-  const updates = Math.max(1, Math.floor((epochs * examples) / (batchSize * pushEvery)))
+  const { batchSize, policy } = strategy
+  const updates = Math.ceil((epochs * examples) / batchSize)
   if (policy.buffer <= updates) return []
   const message =
-    `${epochs} epochs of ${examples} examples are ${updates} updates of ${pushEvery} minibatches of ${batchSize}, ` +
-    `so the buffer may never be full: lower it to ${updates} or less, or lower pushEvery`
+    `${epochs} epochs of ${examples} examples are ${updates} minibatches of ${batchSize}, ` +
+    `which never fill the buffer: lower it to ${updates} or less`
   return [{ path: [...path, 'strategy', 'policy', 'buffer'], message }]
 }
 

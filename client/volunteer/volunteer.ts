@@ -328,16 +328,26 @@ export class Volunteer {
     this.refusalsInARow = 0
     this.updatesAccepted++
     this.examples += examples
+    this.worked(examples)
+    this.report()
+  }
+
+  /** So many examples came of the time at work since the last that did, or did not. */
+  private worked(examples: number): void {
     const ms = this.clock.now() - this.speedSince
     this.speedSince += ms
+    if (ms <= 0) return
     const kept = 0.5 ** (ms / SPEED_OVER_MS)
-    this.speed = { examples: kept * this.speed.examples + examples, ms: kept * this.speed.ms + ms }
-    this.report()
+    // A device that slept for an hour is not slow for an hour.
+    const weight = Math.min(1, SPEED_OVER_MS / ms)
+    const { speed } = this
+    this.speed = { examples: kept * speed.examples + weight * examples, ms: kept * speed.ms + weight * ms }
   }
 
   /** A lease came to nothing. Throws what a volunteer cannot go on from. */
   private dropped(ready: ReadyLease, error: unknown): void {
     this.refused(error)
+    this.worked(0)
     this.giveBack(this.session!, ready.lease)
     this.ended(ready)
     this.report()

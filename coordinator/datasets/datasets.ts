@@ -33,11 +33,16 @@ export function openDataset(spec: DatasetSpec): Dataset {
 }
 
 /** Of an operator's own files, so that one that was written anew is read anew. */
-function stampsOf(spec: DatasetSpec): (number | undefined)[] {
+function stampsOf(spec: DatasetSpec): number[] {
   if (spec.name !== 'idx') return []
   return [spec.trainInputs, spec.testInputs, spec.trainLabels, spec.testLabels].flatMap((path) => {
-    const file = path === undefined ? undefined : statSync(path, { throwIfNoEntry: false })
-    return [file?.mtimeMs, file?.size]
+    try {
+      const { mtimeMs, size } = statSync(path ?? '')
+      return [mtimeMs, size]
+    } catch {
+      // Whoever reads it says what is wrong.
+      return []
+    }
   })
 }
 

@@ -2,7 +2,7 @@
  * The stages of a run: what follows what. A stage is one model trained by one strategy; a network that is pre-trained
  * has one stage for each RBM of its stack, from below, and then the one that fine-tunes it. A pure function of the spec.
  */
-import { rbmLayers } from '../../shared/models.ts'
+import { layerEpochs, rbmLayers } from '../../shared/models.ts'
 import type { PretrainSpec, RunSpec } from '../../shared/run-spec.ts'
 
 export type StagePlan = Pick<PretrainSpec, 'strategy' | 'updateRule' | 'schedule' | 'codec' | 'evaluateEveryEpochs'> & {
@@ -15,9 +15,6 @@ export type StagePlan = Pick<PretrainSpec, 'strategy' | 'updateRule' | 'schedule
   readonly gapChecks: number
   readonly maxNorm?: number
 }
-
-/** Epochs of a layer where the spec names none: the deep autoencoder's of Hinton & Salakhutdinov (2006). */
-const LAYER_EPOCHS = 10
 
 export function stagesOf(spec: RunSpec): StagePlan[] {
   const { strategy, updateRule, schedule, codec, evaluateEveryEpochs, maxNorm, stop } = spec
@@ -32,7 +29,7 @@ export function stagesOf(spec: RunSpec): StagePlan[] {
 
 function layersOf(spec: RunSpec, pretrain: PretrainSpec): StagePlan[] {
   const { strategy, updateRule, schedule, codec, evaluateEveryEpochs, gapChecks, gaussianRate } = pretrain
-  const epochs = pretrain.epochs ?? (spec.model.template === 'rbm' ? spec.stop.epochs : LAYER_EPOCHS)
+  const epochs = layerEpochs(spec)
   return rbmLayers(spec.model).map(({ hidden }, layer) => ({
     name: `rbm-${layer + 1}`,
     layer,

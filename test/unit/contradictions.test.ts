@@ -177,8 +177,7 @@ describe('a RunSpec', () => {
       { stop: { epochs: 2 }, strategy: { name: 'downpour', policy: { buffer: 4096 } } },
       {
         'strategy.policy.buffer':
-          '2 epochs of 60000 examples are 234 updates of 8 minibatches of 64, so the buffer may never be full: ' +
-          'lower it to 234 or less, or lower pushEvery',
+          '2 epochs of 60000 examples are 1875 minibatches of 64, which never fill the buffer: lower it to 1875 or less',
       },
     ],
     [
@@ -222,6 +221,19 @@ describe('a RunSpec', () => {
 
   test.each<[string, object]>([
     ['compensation with a buffer', { strategy: { name: 'downpour', policy: { compensation: {}, buffer: 4 } } }],
+    [
+      'a buffer that fills where leases end with their time',
+      { strategy: { name: 'downpour', pushEvery: 10_000, policy: { buffer: 8 } } },
+    ],
+    [
+      'a buffer that fills in the epochs that a layer has by itself',
+      {
+        dataset: { name: 'mnist', train: 640 },
+        model: { template: 'mlp', activation: 'sigmoid' },
+        stop: { epochs: 1 },
+        pretrain: { strategy: { name: 'downpour', policy: { buffer: 16 } } },
+      },
+    ],
     ['an autoencoder without pre-training', { model: { template: 'autoencoder' } }],
     [
       'an autoencoder on examples without labels',

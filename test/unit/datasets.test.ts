@@ -204,6 +204,8 @@ describe("an operator's own IDX files", () => {
     expect(open({ testInputs: '/nowhere' })).toThrow(
       unfit('testInputs', "cannot read /nowhere: expected a path on the coordinator's machine"),
     )
+    expect(open({ testInputs: `${trainInputs}/within` })).toThrow(unfit('testInputs', 'cannot read'))
+    expect(open({ trainLabels: folder })).toThrow(unfit('trainLabels', 'cannot read'))
   })
 })
 

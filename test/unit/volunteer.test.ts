@@ -236,4 +236,22 @@ describe('a volunteer', () => {
     expect(clock.slept).toContain(1234)
     expect(one.status.examplesPerSecond).toBeCloseTo((1000 * 20) / (3 * 60 + 120))
   })
+
+  test('its speed is soon what it was after an hour asleep', async () => {
+    const clock = new PromptClock()
+    const during = [100, 3_600_000, 60_000, 60_000]
+    bench.coordinator.intervene = (event) => {
+      if (event === 'update') clock.advance(during.shift() ?? 0)
+      return undefined
+    }
+    bench.coordinator.grant(lease('l1'), lease('l2'), lease('l3'), lease('l4'))
+    const { volunteer: one, statuses } = volunteer({ clock })
+    await reached(() => one.status.updatesAccepted === 4)
+    const speeds = [1, 2, 3, 4].map(
+      (updates) => statuses.find(({ updatesAccepted }) => updatesAccepted === updates)!.examplesPerSecond,
+    )
+    expect(speeds[0]).toBeCloseTo(200)
+    expect(speeds[1]).toBeLessThan(1)
+    expect(speeds[3]).toBeGreaterThan(0.8 * (20 / 60))
+  })
 })
