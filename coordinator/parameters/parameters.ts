@@ -81,8 +81,9 @@ export class Parameters {
   }
 
   /**
-   * gradient = Σ weight·(part + minibatches·λ·w) in this order; the rule's step; a new version. Block by block, so that nothing of the
-   * gradient leaves the cache: of a large model only the parameters and the rule's state go through memory.
+   * gradient = Σ weight·(part + minibatches·λ·w) in this order; the rule's step; a new version. Block by block, so that
+   * nothing of the gradient leaves the cache: of a large model only the parameters and the rule's state go through
+   * memory.
    */
   apply(codec: CodecName, parts: readonly GradientPart[], scalars: Omit<StepScalars, 'weight' | 'step'>): void {
     const alone = parts.length === 1 && this.weightCost === 0
