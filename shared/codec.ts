@@ -6,7 +6,6 @@
  * range first every block's f32 scale, then a signed byte a float. How exact each is, and that what is not finite
  * stays so, is told and promised in kernels/kernels.ts.
  */
-
 import type { CodecName } from './codec-names.ts'
 import { createKernels, INT8_BLOCK, int8Size, type Kernels } from './kernels/kernels.ts'
 import { RANGE_FLOATS, ranges } from './layout.ts'

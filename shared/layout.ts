@@ -4,7 +4,6 @@
  * encoding and of a stored row, so nothing assumes that a model fits in one message, one database row or one
  * WebAssembly memory.
  */
-
 import { Random, Stream } from './random.ts'
 import { elementsOf } from './shape.ts'
 

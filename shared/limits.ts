@@ -80,7 +80,7 @@ function tooManyPairs(strategy: StrategySpec, size: number, path: string[]): Con
 /** What a volunteer computes at once passes through all layers together. */
 function tooMuchAtOnce(strategy: StrategySpec, outputs: number, path: string[]): Contradiction | null {
   const field = strategy.name === 'synchronous' ? 'portionSize' : 'batchSize'
-  const examples = (strategy as { portionSize: number; batchSize: number })[field]
+  const examples = strategy.name === 'synchronous' ? strategy.portionSize : strategy.batchSize
   const most = Math.max(1, Math.floor(OUTPUTS_MAX / outputs))
   if (examples <= most) return null
   return {

@@ -3,7 +3,6 @@
  * dataset's shape. Every classifier ends in an Activation layer `softmax` of its own: a volunteer trains on the logits
  * below it (stable cross-entropy), a downloaded model predicts probabilities; an autoencoder likewise with `sigmoid`.
  */
-
 import { type Layout, layout } from './layout.ts'
 import type { ContrastiveSpec, ModelSpec, RunSpec } from './run-spec.ts'
 import { elementsOf } from './shape.ts'

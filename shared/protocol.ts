@@ -17,7 +17,6 @@
  * A small update travels inside `update`; a larger one is announced first, so a stale one is never sent. Uploads and
  * downloads resume at their last acknowledged byte. Nothing is trusted before its schema has parsed it.
  */
-
 import { z } from 'zod'
 import { BACKENDS } from './backends.ts'
 import { CODECS } from './codec-names.ts'

@@ -6,7 +6,6 @@
  * biases, visible biases. It may be shorter than the network: what is trained so far. Where the top one sees labels,
  * their rows of W and their biases come after those of the features. Passes up and down leave them out.
  */
-
 import { type Layout, layout } from './layout.ts'
 import { buildModel, type RbmLayer, rbmLayers, rbmTensors, type Shape } from './models.ts'
 import type { ModelSpec } from './run-spec.ts'

@@ -2,7 +2,6 @@
  * The layers of every model template. A template says only which layers, in which order and how they begin; shapes and
  * parameters are read off them (topology.ts).
  */
-
 import { BITMAP_PIXELS, DIGIT_BITMAPS } from './digit-bitmaps.ts'
 import type { Shape } from './models.ts'
 import type { ModelSpec } from './run-spec.ts'

@@ -2,7 +2,6 @@
  * Sequential topologies as tfjs LayersModel JSON, and their layout. The layout is read off the topology, so the two
  * cannot disagree; every rule here is that of the tfjs layer of the same name.
  */
-
 import { type Initializer, type Layout, layout } from './layout.ts'
 import { elementsOf } from './shape.ts'
 

@@ -7,7 +7,6 @@
  * draw key, and is changed at random for training where the model says so. So everybody who holds the lease feeds the
  * same numbers in the same order.
  */
-
 import type { Augmentation } from '../../shared/models.ts'
 import type { Lease, Segment } from '../../shared/protocol.ts'
 import { Random, Stream } from '../../shared/random.ts'

@@ -2,7 +2,6 @@
  * Opens a dataset by what a RunSpec says of it: reads its files, takes the part that is asked for, and cuts it into
  * shards. Runs of the same part share its shards, and runs of the same files one copy of them.
  */
-
 import { statSync } from 'node:fs'
 import type { DatasetSpec } from '../../shared/run-spec.ts'
 import { elementsOf } from '../../shared/shape.ts'

@@ -2,7 +2,6 @@
  * Cuts examples into shards. A shard is made, compressed and hashed the first time it is asked for, and kept. Its bytes
  * depend on nothing but the examples, so its hash names them on every machine.
  */
-
 import { createHash } from 'node:crypto'
 import { constants, gzipSync } from 'node:zlib'
 import { elementsOf } from '../../shared/shape.ts'

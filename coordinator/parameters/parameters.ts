@@ -3,7 +3,6 @@
  * whoever asks, live or on replay: same journal, same bits. Strategies that compute directions of their own work on
  * the named vectors, of which `parameters` is one, and change it within `publish`.
  */
-
 import type { CodecName } from '../../shared/codec-names.ts'
 import type { Layout } from '../../shared/layout.ts'
 import type { CheckpointVector } from '../journal/journal.ts'
@@ -87,11 +86,13 @@ export class Parameters {
    */
   apply(codec: CodecName, parts: readonly GradientPart[], scalars: Omit<StepScalars, 'weight' | 'step'>): void {
     const alone = parts.length === 1 && this.weightCost === 0
+    const minibatches = parts.reduce((total, part) => total + part.weight * (part.minibatches ?? 1), 0)
+    const cost = minibatches * this.weightCost
     const step = { ...scalars, weight: alone ? parts[0].weight : 1, step: this.version + 1 - this.first }
     this.publish(() => {
       for (const slice of this.vectors.slices) {
         for (const block of slice.blocks) {
-          const gradient = alone ? term(slice, block, codec, parts[0]) : this.sum(slice, block, codec, parts)
+          const gradient = alone ? term(slice, block, codec, parts[0]) : this.sum(slice, block, codec, parts, cost)
           const pointer = (name: string) => (name === GRADIENT ? gradient : at(slice, name) + 4 * block.from)
           this.rule.step(slice.kernels, block.count, pointer, step)
         }
@@ -100,15 +101,12 @@ export class Parameters {
     })
   }
 
-  /** Where the weighted sum of the parts lies, for one block. */
-  private sum(slice: Slice, block: Block, codec: CodecName, parts: readonly GradientPart[]): number {
+  /** Where the weighted sum of the parts lies, for one block, with `cost` times the kernels' weights. */
+  private sum(slice: Slice, block: Block, codec: CodecName, parts: readonly GradientPart[], cost: number): number {
     const { kernels, sum } = slice
     kernels.fill(sum, block.count, 0)
     for (const part of parts) kernels.accumulate(sum, term(slice, block, codec, part), block.count, part.weight)
-    if (this.weightCost !== 0) {
-      const minibatches = parts.reduce((total, part) => total + part.weight * (part.minibatches ?? 1), 0)
-      this.addWeightCost(slice, block, minibatches * this.weightCost)
-    }
+    if (cost !== 0) this.addWeightCost(slice, block, cost)
     return sum
   }
 

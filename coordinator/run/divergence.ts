@@ -3,7 +3,6 @@
  * function of the journalled updates only, so a replay finds it at the same update. (A loss that is not finite never
  * gets here: such updates are refused; see run.ts, `suspect`.)
  */
-
 import type { Model } from '../../shared/models.ts'
 import { elementsOf } from '../../shared/shape.ts'
 
@@ -55,7 +54,7 @@ export class Divergence {
 
   /** The loss is rising far enough that what there is now may not be worth keeping. */
   get suspected(): boolean {
-    return this.begun.length === UPDATES && this.recent.size > 0 && this.now > SUSPECT * this.first
+    return this.begun.length === UPDATES && this.now > SUSPECT * this.first
   }
 
   /** Adds an update's mean loss; why training has diverged, if it has. */
@@ -76,7 +75,7 @@ export class Divergence {
 
   private hear(volunteer: string, loss: number): void {
     const { first, updates, recent } = this
-    const before = recent.get(volunteer)?.mean ?? (recent.size > 0 ? this.now : first)
+    const before = recent.get(volunteer)?.mean ?? this.now
     const mean = before + (Math.min(loss, CAP * first) - before) / UPDATES
     recent.delete(volunteer)
     recent.set(volunteer, { mean, at: updates })
@@ -86,10 +85,10 @@ export class Divergence {
     }
   }
 
-  /** The lower median over the volunteers: one volunteer is one voice, however much it sends. */
+  /** The lower median over the volunteers: one volunteer is one voice, however much it sends. Of nobody it is the first. */
   private get now(): number {
     const sorted = [...this.recent.values()].map(({ mean }) => mean).sort((a, b) => a - b)
-    return sorted[(sorted.length - 1) >> 1]
+    return sorted[(sorted.length - 1) >> 1] ?? this.first
   }
 
   /** The median of the first losses: a few false reports do not move it, nor do many move it far. */

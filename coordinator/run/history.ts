@@ -45,7 +45,7 @@ const CHECKPOINT_BYTES = 256 * 1024 * 1024
 const LOOK_EVERY = 64
 /**
  * Root mean square of an RBM's weights: with some hundred visible units on, a hidden one's input is then around ±100, of
- * which the sigmoid is 0 or 1 in float32. Trained ones have less than 1.
+ * which the sigmoid is 0 or 1 in float32. Those that the published schedule trains have 0.12 to 0.24 (measured).
  */
 const SATURATED = 10
 

@@ -1,5 +1,4 @@
 /** How far a run is: its stages weighed by the arithmetic that is planned in each, since an epoch of one is not one of another. */
-
 import { rbmLayers } from '../../shared/models.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import { elementsOf } from '../../shared/shape.ts'

@@ -83,10 +83,11 @@ export class Run {
     this.examiner = new Examiner(this.history, dataset)
   }
 
-  /** After entries of the journal, or all of it, were folded in: what is not durable follows. */
-  recovered(): void {
+  /** After entries of the journal were folded in: what is not durable follows. Of a run that failed nothing is asked. */
+  follow(): void {
     this.followStage()
-    this.examineOn()
+    if (this.state === 'failed') this.endEvaluation()
+    else this.examiner.plan()
   }
 
   get state(): RunState {
@@ -199,8 +200,8 @@ export class Run {
     let lease = this.leases.find(id, volunteer)
     if ('ok' in lease) return lease
     if (lease.state === 'granted') {
-      const over = this.state === 'finished' || this.state === 'failed'
-      if (over && lease.kind === 'gradient')
+      const ended = this.state === 'finished' || this.state === 'failed'
+      if (ended && lease.kind === 'gradient')
         return this.lostFor(lease, refuse('run-not-running', `the run is ${this.state}`))
       if (lease.stage !== this.history.stage.index) return this.lostFor(lease, refuse('stale', STAGE_OVER))
       if (lease.kind === 'evaluate' && this.restartEvaluation()) {
@@ -276,8 +277,7 @@ export class Run {
       this.examiner.giveUp(lease.binding.version)
       this.endEvaluation()
     }
-    this.followStage()
-    this.examineOn()
+    this.follow()
     return { version: this.parameters.version, staleness, ...points }
   }
 
@@ -294,12 +294,6 @@ export class Run {
     if (this.examiner.belongsTo(this.history.stage)) return
     this.examiner = new Examiner(this.history, this.dataset)
     this.belief.beginAnew()
-  }
-
-  /** Asks for a test where one is due; of a run that failed nothing more is asked. */
-  private examineOn(): void {
-    if (this.state === 'failed') this.endEvaluation()
-    else this.examiner.plan()
   }
 
   /** The journal could not take the submission's entry: the lease is as it was, with time to try again. */

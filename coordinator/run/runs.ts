@@ -85,7 +85,7 @@ export class Runs {
         const [entry] = this.append([{ run: id, at: now, kind: 'recovered', data: null, payload: null }])
         run.history.fold(entry)
       }
-      run.recovered()
+      run.follow()
       // Where the process was gone before its last checkpoint was written.
       if (run.over) this.saveCheckpoint(run)
       this.restIfOver(run)
@@ -168,7 +168,7 @@ export class Runs {
   private changed(run: Run, entries: readonly Entry[], now: number): RunDetail {
     this.folded(() => {
       for (const entry of entries) run.history.fold(entry)
-      run.recovered()
+      run.follow()
     })
     if (entries[0].kind === 'created' || run.state === 'finished') this.saveCheckpoint(run)
     this.restIfOver(run)

@@ -31,10 +31,7 @@ export class UpdateBuffer {
 
   /** Adds weight · the vector, which so many minibatches gave; true where it is full now. */
   add(vector: string, weight: number, minibatches: number): boolean {
-    if (this.count === 0) {
-      this.vectors.create(ACCRUED)
-      this.minibatches = 0
-    }
+    if (this.count === 0) this.vectors.create(ACCRUED)
     this.minibatches += weight * minibatches
     this.vectors.axpy(ACCRUED, weight, vector)
     this.count++
@@ -43,7 +40,9 @@ export class UpdateBuffer {
 
   /** The step of what is in it, which is the caller's from here on. */
   take(): Apply {
+    const { minibatches } = this
     this.count = 0
-    return { parts: [{ vector: ACCRUED, weight: 1 / this.size, minibatches: this.minibatches }] }
+    this.minibatches = 0
+    return { parts: [{ vector: ACCRUED, weight: 1 / this.size, minibatches }] }
   }
 }

@@ -2,7 +2,6 @@
  * A compute engine small enough to check by eye: softmax regression (one kernel, one bias) in plain float64 loops. It
  * lets the volunteer be tested without a compute backend, against values that a test can work out.
  */
-
 import type { Engine, Minibatch, ModelDescription, Trainer } from '../../client/volunteer/compute/engine.ts'
 import { elementsOf } from '../../shared/shape.ts'
 

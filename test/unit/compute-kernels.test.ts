@@ -1,5 +1,4 @@
 /** Each WASM kernel of ours against plain loops, on shapes that fill no tile, through the tfjs operations it serves. */
-
 import * as tf from '@tensorflow/tfjs-core'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'

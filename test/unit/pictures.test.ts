@@ -1,5 +1,4 @@
 /** The pictures of a run: which there are and what their numbers are, against arithmetic done by hand. */
-
 import { describe, expect, test } from 'vitest'
 import type { Dataset } from '../../coordinator/datasets/dataset.ts'
 import { split } from '../../coordinator/datasets/split.ts'

@@ -3,7 +3,6 @@
  * of an example is dropped by the model's n-th Dropout layer (from 0) where Random(key, Stream.dropout, n).uniform(i)
  * is below its rate, and else divided by 1 - rate.
  */
-
 import type * as tf from '@tensorflow/tfjs-core'
 import { Stream } from '../../../shared/random.ts'
 import { elementsOf } from '../../../shared/shape.ts'

@@ -9,7 +9,6 @@
  *     await trainer.settled()                           // wait for the device, so that time can be measured
  *     const { gradient, lossSum, correct } = await trainer.finish()
  */
-
 import type { BackendName } from '../../../shared/backends.ts'
 import type { Model } from '../../../shared/models.ts'
 

@@ -22,7 +22,6 @@
  * Σ(v₀ − v₁)², v₁ the probabilities from the first sample, and the free energy F(v₀). In an evaluation v₁ is the
  * reconstruction from h₀ itself.
  */
-
 import * as tf from '@tensorflow/tfjs-core'
 import type { Slot } from '../../../shared/layout.ts'
 import { Stream } from '../../../shared/random.ts'

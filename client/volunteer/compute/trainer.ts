@@ -6,7 +6,6 @@
  * steps their number stays the same); one transfer from the device per lease; no work for a replica that nobody
  * asks for.
  */
-
 import * as tf from '@tensorflow/tfjs-core'
 import type { Layout } from '../../../shared/layout.ts'
 import { Outcomes } from '../../../shared/outcomes.ts'
