@@ -7,6 +7,7 @@
  * a StopMessage), and as a child process: the trust key is then in the environment, never among the arguments, where
  * everybody on the machine could read it. Its identity lives in memory: a new process is a new volunteer.
  */
+import { setFlagsFromString } from 'node:v8'
 import { isMainThread, parentPort, workerData } from 'node:worker_threads'
 import { cac } from 'cac'
 import type { BackendName } from '../../shared/backends.ts'
@@ -27,6 +28,8 @@ interface HeadlessOptions {
 
 const BACKENDS: readonly BackendName[] = ['wasm', 'cpu', 'webgpu']
 const SPEAK_EVERY_MS = 5_000
+/** As in the coordinator's server.ts: buffers of a few megabytes are no reason to collect a small heap. */
+const HEAP_GROWTH = '--heap-growing-percent=1000'
 
 if (isMainThread) void main()
 else if (parentPort && isHeadlessOptions(workerData)) void thread(parentPort, workerData)
@@ -67,6 +70,7 @@ async function thread(port: NonNullable<typeof parentPort>, options: HeadlessOpt
 // ---- the command line -------------------------------------------------------------------------------------------
 
 async function main(): Promise<void> {
+  setFlagsFromString(HEAP_GROWTH)
   const cli = cac('npm run volunteer --')
   cli
     .command('<url>', 'Contribute compute to the coordinator at this address, until Ctrl-C')

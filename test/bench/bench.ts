@@ -9,6 +9,7 @@ const BENCHES: Record<string, string> = {
   grid: 'the whole grid against a plain loop of the same step',
   'fan-in': 'many volunteers pushing into one coordinator',
   journal: 'appends to the SQLite journal',
+  step: 'what a synchronous step costs beside its compute',
   'slow-line': 'leases that overlap, and those that do not, on a line of 20 Mbit/s',
 }
 
