@@ -22,10 +22,12 @@ import { BACKENDS } from './backends.ts'
 import { CODECS } from './codec-names.ts'
 
 /** Raised with every change that an older page could misread. */
-export const PROTOCOL_VERSION = 4
+export const PROTOCOL_VERSION = 5
 
 /** A blob travels in chunks of this many bytes: heartbeats are never starved on a slow uplink. */
 export const CHUNK_BYTES = 64 * 1024
+/** And of up to this many on a line that is fast, where each chunk costs both ends more than its bytes do. */
+export const CHUNK_MOST_BYTES = 256 * 1024
 /** The largest Socket.IO frame taken; what is larger closes the connection with WebSocket code 1009. */
 export const MAX_FRAME_BYTES = 1024 * 1024
 
@@ -114,7 +116,12 @@ const blobName = z.union([z.strictObject({ hash }), z.strictObject({ run: id, ve
 })
 export type BlobName = z.infer<typeof blobName>
 
-const downloadRequest = z.strictObject({ blob: blobName, offset: natural })
+const downloadRequest = z.strictObject({
+  blob: blobName,
+  offset: natural,
+  /** CHUNK_BYTES where it is not said; the answer brings fewer where the blob ends. */
+  length: natural.min(1).max(CHUNK_MOST_BYTES).optional(),
+})
 export type DownloadRequest = z.infer<typeof downloadRequest>
 
 const startRequest = z.strictObject({ lease: id })

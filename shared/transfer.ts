@@ -5,21 +5,24 @@
  * Outgoing: everything below `received` is at the other end, everything in [received, sent) is under way, and no more
  * than a window of it. The window fits itself to the line: it widens with every chunk that is acknowledged promptly, so
  * that a fast line with a long way is filled, and is halved where a chunk waited long, so that on a slow line heartbeats
- * do not wait behind chunks. An acknowledgement moves `received` up; a lost connection moves `sent` back to what the
+ * do not wait behind chunks. With the window the chunks grow, four to a window: what a chunk costs beside its bytes is
+ * most of what a fast line waits for. An acknowledgement moves `received` up; a lost connection moves `sent` back to what the
  * other end says it has. Nothing before `received` is ever sent again, so a transfer that is cut off any number of times
  * costs at most a window of bytes each time.
  *
  * Incoming: bytes are taken in order only. A chunk that does not begin exactly where the last one ended, or runs over
  * the announced size, is refused and changes nothing.
  */
-import { CHUNK_BYTES, type RefusalCode } from './protocol.ts'
+import { CHUNK_BYTES, CHUNK_MOST_BYTES, type RefusalCode } from './protocol.ts'
 
-/** Chunks that may be under way unacknowledged at first: a small model's parameters cost one round trip. */
+/** CHUNK_BYTES that may be under way unacknowledged at first: a small model's parameters cost one round trip. */
 export const WINDOW_FIRST = 4
 /** And at most: 80 Mbit/s over a way of 100 ms. */
 export const WINDOW_MOST = 16
 /** And at least: one is sent while the other is acknowledged. */
 export const WINDOW_LEAST = 2
+/** A wide window is sent in so many chunks. */
+const CHUNKS_A_WINDOW = 4
 /** From a chunk's sending to its acknowledgement: up to this the window widens by a chunk, past it by one a window. */
 const PROMPT_MS = 250
 /** From here on it is halved. */
@@ -36,7 +39,7 @@ export class Outgoing {
   /** Bytes the other end has acknowledged. */
   received: number
   private sent: number
-  /** Chunks. */
+  /** CHUNK_BYTES. */
   private window = WINDOW_FIRST
   /** What was sent before here waited behind the window of before. */
   private narrowedAt = 0
@@ -50,10 +53,16 @@ export class Outgoing {
 
   /** The next chunk to send, null while the window is full or when everything is under way. */
   next(): Cut | null {
-    if (this.sent >= this.size || this.sent >= this.received + Math.floor(this.window) * CHUNK_BYTES) return null
-    const cut = { offset: this.sent, length: Math.min(CHUNK_BYTES, this.size - this.sent) }
-    this.sent += cut.length
+    const length = Math.min(this.chunkBytes, this.size - this.sent)
+    if (length === 0 || this.sent + length > this.received + Math.floor(this.window) * CHUNK_BYTES) return null
+    const cut = { offset: this.sent, length }
+    this.sent += length
     return cut
+  }
+
+  private get chunkBytes(): number {
+    const chunks = Math.max(1, Math.floor(this.window / CHUNKS_A_WINDOW))
+    return Math.min(CHUNK_MOST_BYTES, chunks * CHUNK_BYTES)
   }
 
   /** The other end has everything below `received`, as it said so long after the chunk was sent. */

@@ -55,12 +55,13 @@ export async function download(session: Session, blob: BlobName, expectedSize = 
   let incoming: Incoming | null = null
   let hash = ''
   let asking = new Outgoing(expectedSize)
-  let underWay: Asked<'download'>[] = []
+  let underWay: { length: number; asked: Asked<'download'> }[] = []
   for (;;) {
     for (let cut = asking.next(); cut; cut = asking.next()) {
-      underWay.push(asked(session, session.ask('download', { blob, offset: cut.offset })))
+      underWay.push({ length: cut.length, asked: asked(session, session.ask('download', { blob, ...cut })) })
     }
-    const { answer, tookMs } = await underWay.shift()!
+    const next = underWay.shift()!
+    const { answer, tookMs } = await next.asked
     if (incoming === null) {
       if (answer.size > MAX_BLOB_BYTES) throw new BadBlob(`a blob of ${answer.size} bytes was offered`)
       incoming = new Incoming(answer.size)
@@ -73,7 +74,7 @@ export async function download(session: Session, blob: BlobName, expectedSize = 
     if (!taken.ok) throw new BadBlob(taken.message)
     if (incoming.complete) break
     if (answer.bytes.length === 0) throw new BadBlob(`${nameOf(blob)} ended at byte ${offset} of ${incoming.size}`)
-    const asAsked = asking.size === incoming.size && answer.bytes.length === CHUNK_BYTES
+    const asAsked = asking.size === incoming.size && answer.bytes.length === next.length
     if (asAsked) asking.acknowledge(taken.received, tookMs)
     else {
       // The blob is not as long as expected, or its chunks are not: ask on from here.

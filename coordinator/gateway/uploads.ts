@@ -41,7 +41,7 @@ export class Uploads {
     const expected = Math.min(CHUNK_BYTES, incoming.size - incoming.received)
     // Every chunk renews the upload's time: bytes that dribble in one by one would hold their lease for ever.
     if (offset === incoming.received && bytes.length < expected) {
-      return refuse('malformed', `expected a chunk of ${expected} bytes, got ${bytes.length}`)
+      return refuse('malformed', `expected a chunk of at least ${expected} bytes, got ${bytes.length}`)
     }
     const taken = incoming.take(offset, bytes)
     if (!taken.ok) return refuse(taken.code, taken.message)

@@ -9,6 +9,7 @@ import type { Server, Socket } from 'socket.io'
 import {
   type AnswerOf,
   CHUNK_BYTES,
+  CHUNK_MOST_BYTES,
   type DownloadRequest,
   EVENTS,
   type EventName,
@@ -153,8 +154,8 @@ export class Volunteers {
       this.update(session, volunteer, request, answer),
     )
     this.on(session, 'chunk', (_session, volunteer, { lease, offset, bytes }, answer) => {
-      if (bytes.length > CHUNK_BYTES)
-        return answer(refuse('too-large', `a chunk is at most ${CHUNK_BYTES} bytes, got ${bytes.length}`))
+      if (bytes.length > CHUNK_MOST_BYTES)
+        return answer(refuse('too-large', `a chunk is at most ${CHUNK_MOST_BYTES} bytes, got ${bytes.length}`))
       const now = this.options.now()
       const reply = this.uploads.chunk(volunteer, lease, offset, bytes, now)
       if (reply.ok) this.options.runs.uploading(lease, now)
@@ -289,7 +290,7 @@ export class Volunteers {
   private download(
     socket: Socket,
     volunteer: string,
-    { blob, offset }: DownloadRequest,
+    { blob, offset, length = CHUNK_BYTES }: DownloadRequest,
   ): AnswerOf<'download'> | Refusal {
     const { runs } = this.options
     const run = 'run' in blob ? runs.get(blob.run) : runs.runOf(volunteer)
@@ -306,7 +307,7 @@ export class Volunteers {
     // Who asks faster than it reads would fill our memory.
     if (queued(socket) > SEND_QUEUE_MAX)
       return refuse('rate-limited', 'read what was sent before asking for more', SEND_QUEUE_RETRY_MS)
-    const chunk = bytes.subarray(offset, offset + CHUNK_BYTES)
+    const chunk = bytes.subarray(offset, offset + length)
     if (run !== undefined) run.bytesDown += chunk.length
     return { ok: true, size: bytes.length, hash: this.hash(bytes), bytes: chunk }
   }

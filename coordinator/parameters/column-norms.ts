@@ -4,7 +4,7 @@
  * may be cut by ranges anywhere, so the norms are summed over all ranges first.
  */
 import type { Layout } from '../../shared/layout.ts'
-import { at, type Vectors } from './vectors.ts'
+import { at, type Slice, type Vectors } from './vectors.ts'
 
 interface Kernel {
   readonly from: number
@@ -16,25 +16,34 @@ interface Kernel {
 export class ColumnNorms {
   private readonly limitNorm: number
   private readonly kernels: readonly Kernel[]
+  private readonly mostColumns: number
+  /** A float64 for every column, in each slice's memory. */
+  private readonly perColumn = new WeakMap<Slice, number>()
 
   constructor({ slots }: Layout, limitNorm: number) {
     this.limitNorm = limitNorm
     this.kernels = slots
       .filter(({ name }) => name.endsWith('/kernel'))
       .map(({ offset, size, shape }) => ({ from: offset, to: offset + size, columns: shape[shape.length - 1] }))
+    this.mostColumns = Math.max(0, ...this.kernels.map(({ columns }) => columns))
   }
 
   limit(vectors: Vectors, name: string): void {
     for (const kernel of this.kernels) {
       const factors = this.factors(vectors, name, kernel)
-      if (factors !== null) each(vectors, name, kernel, (weights, column) => scale(weights, column, factors))
+      if (factors === null) continue
+      this.each(vectors, name, kernel, factors, ({ kernels }, weights, count, factor) =>
+        kernels.multiplyEach(weights, count, factor),
+      )
     }
   }
 
   /** What each column is to be multiplied by; null where none is too long. */
   private factors(vectors: Vectors, name: string, kernel: Kernel): Float64Array | null {
     const squares = new Float64Array(kernel.columns)
-    each(vectors, name, kernel, (weights, column) => addSquares(weights, column, squares))
+    this.each(vectors, name, kernel, squares, ({ kernels }, weights, count, sum) =>
+      kernels.addSquares(weights, count, sum),
+    )
     let any = false
     for (let i = 0; i < squares.length; i++) {
       const norm = Math.sqrt(squares[i])
@@ -43,34 +52,41 @@ export class ColumnNorms {
     }
     return any ? squares : null
   }
-}
 
-/** The kernel's pieces, range by range, and which column each begins with. */
-function each(
-  vectors: Vectors,
-  name: string,
-  { from, to, columns }: Kernel,
-  visit: (weights: Float32Array, firstColumn: number) => void,
-): void {
-  for (const slice of vectors.slices) {
-    const first = Math.max(from, slice.range.from)
-    const end = Math.min(to, slice.range.to)
-    if (first >= end) continue
-    const weights = slice.kernels.floats(at(slice, name) + 4 * (first - slice.range.from), end - first)
-    visit(weights, (first - from) % columns)
+  /**
+   * The kernel's rows in order, as far as they lie in one slice, each with where its first column's number lies: those of
+   * `perColumn`, which are carried from slice to slice.
+   */
+  private each(
+    vectors: Vectors,
+    name: string,
+    { from, to, columns }: Kernel,
+    perColumn: Float64Array,
+    visit: (slice: Slice, weights: number, count: number, numbers: number) => void,
+  ): void {
+    for (const slice of vectors.slices) {
+      const first = Math.max(from, slice.range.from)
+      const end = Math.min(to, slice.range.to)
+      if (first >= end) continue
+      const numbers = this.room(slice)
+      slice.kernels.doubles(numbers, columns).set(perColumn)
+      const weights = at(slice, name)
+      for (let row = first; row < end; ) {
+        const column = (row - from) % columns
+        const count = Math.min(columns - column, end - row)
+        visit(slice, weights + 4 * (row - slice.range.from), count, numbers + 8 * column)
+        row += count
+      }
+      perColumn.set(slice.kernels.doubles(numbers, columns))
+    }
   }
-}
 
-function addSquares(weights: Float32Array, firstColumn: number, squares: Float64Array): void {
-  for (let i = 0, column = firstColumn; i < weights.length; i++) {
-    squares[column] += weights[i] * weights[i]
-    if (++column === squares.length) column = 0
-  }
-}
-
-function scale(weights: Float32Array, firstColumn: number, factors: Float64Array): void {
-  for (let i = 0, column = firstColumn; i < weights.length; i++) {
-    weights[i] *= factors[column]
-    if (++column === factors.length) column = 0
+  private room(slice: Slice): number {
+    let pointer = this.perColumn.get(slice)
+    if (pointer === undefined) {
+      pointer = slice.kernels.reserve(8 * this.mostColumns)
+      this.perColumn.set(slice, pointer)
+    }
+    return pointer
   }
 }

@@ -87,6 +87,8 @@ interface Exports {
   sumSquares(x: number, count: number): number
   sumAbs(x: number, count: number): number
   dot(x: number, y: number, count: number): number
+  addSquares(x: number, count: number, sums: number): void
+  multiplyEach(x: number, count: number, factors: number): void
   carry(y: number, e: number, x: number, count: number, a: number): void
   multiply(y: number, x: number, count: number): void
   shrink(x: number, count: number, t: number): void
@@ -138,6 +140,11 @@ export class Kernels {
   /** A view, valid until the next `reserve`. */
   floats(pointer: number, count: number): Float32Array<ArrayBuffer> {
     return new Float32Array(this.memory.buffer as ArrayBuffer, pointer, count)
+  }
+
+  /** A view, valid until the next `reserve`; the pointer is a multiple of 8. */
+  doubles(pointer: number, count: number): Float64Array<ArrayBuffer> {
+    return new Float64Array(this.memory.buffer as ArrayBuffer, pointer, count)
   }
 
   /** A view, valid until the next `reserve`. */
@@ -205,6 +212,16 @@ export class Kernels {
    */
   carry(y: number, e: number, x: number, count: number, a: number): void {
     this.exports.carry(y, e, x, count, a)
+  }
+
+  /** sums ← sums + x⊙x in f64, where a square is exact; the sums take 8 bytes each. */
+  addSquares(x: number, count: number, sums: number): void {
+    this.exports.addSquares(x, count, sums)
+  }
+
+  /** x ← x⊙factors, which are f64 of 8 bytes each; the product is rounded to f32 once. */
+  multiplyEach(x: number, count: number, factors: number): void {
+    this.exports.multiplyEach(x, count, factors)
   }
 
   /** y ← y⊙x */

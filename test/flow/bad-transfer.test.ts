@@ -1,6 +1,6 @@
 /** Bad uploads and downloads at a real coordinator: refused exactly, and nobody else notices (bystander.ts). */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { CHUNK_BYTES } from '../../shared/protocol.ts'
+import { CHUNK_BYTES, CHUNK_MOST_BYTES } from '../../shared/protocol.ts'
 import { Bystander, expectRefusal, VALID } from '../support/bystander.ts'
 import { SMALL_CHUNKED, startCoordinator } from '../support/coordinator.ts'
 import { expectOk, SyntheticVolunteer } from '../support/synthetic-volunteer.ts'
@@ -31,9 +31,9 @@ describe('transfers', () => {
       expectRefusal(await chunk(0, payload.subarray(0, CHUNK_BYTES)), 'transfer-unknown', 'announce the update first')
       expect(await bad.ask('update', bad.update(lease, start))).toMatchObject({ verdict: 'send', offset: 0 })
       expectRefusal(
-        await chunk(0, new Uint8Array(CHUNK_BYTES + 1)),
+        await chunk(0, new Uint8Array(CHUNK_MOST_BYTES + 1)),
         'too-large',
-        `at most ${CHUNK_BYTES} bytes, got ${CHUNK_BYTES + 1}`,
+        `at most ${CHUNK_MOST_BYTES} bytes, got ${CHUNK_MOST_BYTES + 1}`,
       )
       expectRefusal(
         await chunk(CHUNK_BYTES, new Uint8Array(10)),
@@ -125,7 +125,7 @@ describe('transfers', () => {
       }
       for (const bytes of [new Uint8Array(0), new Uint8Array(1)]) {
         const dribble = await hoarder.ask('chunk', { lease: lease.id, offset: 0, bytes })
-        expectRefusal(dribble, 'malformed', /expected a chunk of 65536 bytes, got \d/)
+        expectRefusal(dribble, 'malformed', /expected a chunk of at least 65536 bytes, got \d/)
       }
     }
     expect(minutes, 'minutes that the lease was held without its update arriving').toBeLessThan(10)
@@ -145,6 +145,12 @@ describe('transfers', () => {
       )
       const past = await bad.ask('download', { blob: { hash: lease.model }, offset: 10 ** 9 })
       expectRefusal(past, 'malformed', /the blob has \d+ bytes, asked from 1000000000/)
+      const large = await bad.ask('download', {
+        blob: { hash: lease.model },
+        offset: 0,
+        length: CHUNK_MOST_BYTES + 1,
+      })
+      expectRefusal(large, 'malformed', 'length')
     })
   })
 

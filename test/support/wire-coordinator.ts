@@ -181,7 +181,7 @@ export class WireCoordinator {
   }
 
   /** Answers a moment later, so that requests that are under way together can be counted. */
-  private async download({ blob, offset }: RequestOf<'download'>): Promise<unknown> {
+  private async download({ blob, offset, length = CHUNK_BYTES }: RequestOf<'download'>): Promise<unknown> {
     const bytes = 'hash' in blob ? this.blobs.get(blob.hash) : this.versions.get(`${blob.run} ${blob.version}`)
     if (!bytes) return refuse('blob-unknown', 'there is no such blob')
     if (offset >= bytes.length) return refuse('malformed', 'asked from beyond the end')
@@ -189,7 +189,7 @@ export class WireCoordinator {
     await new Promise((resolve) => setTimeout(resolve, 2))
     this.downloads--
     const hash = 'hash' in blob ? blob.hash : sha256(bytes)
-    return { ok: true, size: bytes.length, hash, bytes: bytes.subarray(offset, offset + CHUNK_BYTES) }
+    return { ok: true, size: bytes.length, hash, bytes: bytes.subarray(offset, offset + length) }
   }
 
   private async update(request: RequestOf<'update'>): Promise<unknown> {

@@ -1,7 +1,7 @@
 /** The kernels that sum: bit for bit the plain JavaScript of the same order of additions, and the float64 or exact sum. */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { anyFloat, COUNTS, expectSame, f, ordinary, sample, Workbench } from '../support/kernel-workbench.ts'
+import { anyFloat, COUNTS, expectSame, f, GUARD, ordinary, sample, Workbench } from '../support/kernel-workbench.ts'
 
 /** Σ terms as the kernels add: eight sums side by side, joined, then the tail. */
 function inEight(terms: readonly number[]): number {
@@ -103,5 +103,31 @@ describe('carry', () => {
     const expected = Float32Array.from({ length: count }, (_, i) => terms.reduce((sum, term) => sum + term[i], 0))
     expectSame(bench.kernels.floats(y, count), expected)
     expect(bench.kernels.floats(plain, count)).not.toEqual(expected)
+  })
+})
+
+describe('addSquares and multiplyEach', () => {
+  it('have the bits of float64, at every tail, aligned or not', () => {
+    for (const shift of [0, 4]) {
+      const bench = new Workbench()
+      for (const count of COUNTS) {
+        const xs = sample(count, 1)
+        const doubles = Float64Array.from(sample(count, 2), (value, i) => value / (i + 3))
+        const x = bench.place(xs, shift)
+        const at = bench.kernels.reserve(8 * (count + 1))
+        const beside = () => bench.kernels.doubles(at, count + 1)
+        beside().set([...doubles, GUARD])
+        bench.kernels.addSquares(x.at, count, at)
+        expect([...beside()]).toEqual([...doubles.map((sum, i) => sum + xs[i] * xs[i]), GUARD])
+        expectSame(x.read(), xs)
+        beside().set(doubles)
+        bench.kernels.multiplyEach(x.at, count, at)
+        expectSame(
+          x.read(),
+          xs.map((value, i) => f(value * doubles[i])),
+        )
+        expect([...beside()]).toEqual([...doubles, GUARD])
+      }
+    }
   })
 })

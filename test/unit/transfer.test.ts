@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { CHUNK_BYTES } from '../../shared/protocol.ts'
+import { CHUNK_BYTES, CHUNK_MOST_BYTES } from '../../shared/protocol.ts'
 import { type Cut, Incoming, Outgoing, WINDOW_FIRST, WINDOW_LEAST, WINDOW_MOST } from '../../shared/transfer.ts'
 
 const size = fc.integer({ min: 0, max: 12 * CHUNK_BYTES })
@@ -88,30 +88,67 @@ describe('a transfer', () => {
   })
 
   test('every chunk that is acknowledged promptly widens the window, one that waits long halves it, once a window', () => {
-    const outgoing = new Outgoing(1_000 * CHUNK_BYTES)
-    let sent = 0
-    const underWay = () => {
-      while (outgoing.next()) sent++
-      return sent - outgoing.received / CHUNK_BYTES
+    const line = lineOf(1_000 * CHUNK_BYTES)
+    expect(line.underWay()).toBe(WINDOW_FIRST)
+    const widths = Array.from({ length: 40 }, () => line.acknowledged(10))
+    // A chunk is sent when there is room for all of it.
+    for (const [i, width] of widths.entries()) {
+      expect(width).toBeLessThanOrEqual(Math.min(WINDOW_MOST, WINDOW_FIRST + 1 + i))
+      expect(width).toBeGreaterThan(Math.min(WINDOW_MOST, WINDOW_FIRST + 1 + i) - CHUNK_MOST_BYTES / CHUNK_BYTES)
     }
-    const acknowledged = (tookMs: number) => {
-      outgoing.acknowledge(outgoing.received + CHUNK_BYTES, tookMs)
-      return underWay()
-    }
-    expect(underWay()).toBe(WINDOW_FIRST)
-    const widths = Array.from({ length: 20 }, () => acknowledged(10))
-    expect(widths).toEqual(widths.map((_, i) => Math.min(WINDOW_MOST, WINDOW_FIRST + 1 + i)))
+    expect(widths.at(-1)).toBe(WINDOW_MOST)
     // What is under way already stays so, and waited behind the window of before: it comes in, and one halving is all.
-    const narrower = Array.from({ length: 60 }, () => acknowledged(3_000))
-    expect(narrower[WINDOW_MOST - 1]).toBe(WINDOW_MOST / 2)
+    const before = line.cuts.length
+    const narrower = Array.from({ length: 60 }, () => line.acknowledged(3_000))
+    expect(narrower[before - 1]).toBe(WINDOW_MOST / 2)
     expect(narrower.at(-1)).toBe(WINDOW_LEAST)
     // A long way that is not slow: a chunk more for every window.
-    expect(Array.from({ length: 3 }, () => acknowledged(600))).toEqual([2, 2, 3])
-    expect(acknowledged(10)).toBe(4)
-    outgoing.resume(sent * CHUNK_BYTES)
-    expect(underWay()).toBe(WINDOW_FIRST)
+    expect(Array.from({ length: 3 }, () => line.acknowledged(600))).toEqual([2, 2, 3])
+    expect(line.acknowledged(10)).toBe(4)
+    line.lost()
+    expect(line.underWay()).toBe(WINDOW_FIRST)
+  })
+
+  test('chunks grow with the window to a quarter of it, and shrink with it', () => {
+    const line = lineOf(1_000 * CHUNK_BYTES)
+    const chunks = () => line.cuts.map(({ length }) => length / CHUNK_BYTES)
+    line.underWay()
+    expect(chunks()).toEqual([1, 1, 1, 1])
+    for (let i = 0; i < 40; i++) line.acknowledged(10)
+    expect(chunks()).toEqual([4, 4, 4, 4])
+    for (let i = 0; i < 60; i++) line.acknowledged(3_000)
+    expect(chunks()).toEqual([1, 1])
+    line.lost()
+    line.underWay()
+    expect(chunks()).toEqual([1, 1, 1, 1])
   })
 })
+
+/** A transfer of which everything is sent that may be, and acknowledged chunk by chunk. */
+function lineOf(size: number) {
+  const outgoing = new Outgoing(size)
+  let cuts: Cut[] = []
+  /** In CHUNK_BYTES. */
+  const underWay = () => {
+    for (let cut = outgoing.next(); cut; cut = outgoing.next()) cuts.push(cut)
+    return cuts.reduce((sum, { length }) => sum + length, 0) / CHUNK_BYTES
+  }
+  return {
+    get cuts() {
+      return cuts
+    },
+    underWay,
+    acknowledged(tookMs: number) {
+      const { offset, length } = cuts.shift()!
+      outgoing.acknowledge(offset + length, tookMs)
+      return underWay()
+    },
+    lost() {
+      outgoing.resume(outgoing.received)
+      cuts = []
+    },
+  }
+}
 
 describe('incoming bytes', () => {
   test('that do not follow the last ones, or are too many, are refused and change nothing', () => {

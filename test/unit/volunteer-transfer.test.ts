@@ -5,7 +5,7 @@ import { MemoryBlobs } from '../../client/volunteer/blobs.ts'
 import { Refused } from '../../client/volunteer/connection.ts'
 import { Session } from '../../client/volunteer/session.ts'
 import { BadBlob, download, fetchBlob, submit } from '../../client/volunteer/transfer.ts'
-import { CHUNK_BYTES, type UpdateRequest } from '../../shared/protocol.ts'
+import { CHUNK_BYTES, CHUNK_MOST_BYTES, type UpdateRequest } from '../../shared/protocol.ts'
 import { WINDOW_FIRST, WINDOW_LEAST, WINDOW_MOST } from '../../shared/transfer.ts'
 import { PromptClock } from '../support/prompt-clock.ts'
 import { sha256, WireCoordinator } from '../support/wire-coordinator.ts'
@@ -50,6 +50,17 @@ function open(address: string): Session {
   })
 }
 
+/** The stretches of a transfer, in the order in which they were asked for or sent. */
+const lengths = (event: 'download' | 'chunk') =>
+  coordinator.log
+    .filter((logged) => logged.event === event)
+    .map(({ request }) => (event === 'chunk' ? (request.bytes as Uint8Array).length : (request.length as number)))
+/** They follow each other, from the first byte to the last. */
+function expectOnce(event: 'download' | 'chunk', size: number): void {
+  const sizes = lengths(event)
+  expect(offsets(event)).toEqual(sizes.map((_, i) => sizes.slice(0, i).reduce((sum, length) => sum + length, 0)))
+  expect(sizes.reduce((sum, length) => sum + length, 0)).toBeGreaterThanOrEqual(size)
+}
 const offsets = (event: 'download' | 'chunk') =>
   coordinator.log.filter((logged) => logged.event === event).map(({ request }) => request.offset as number)
 
@@ -61,9 +72,7 @@ describe('a download', () => {
       const hash = coordinator.putBlob(blob)
       expect(same(await download(session, { hash }), blob)).toBe(true)
       // Every byte once, and no more under way than the window.
-      expect(offsets('download')).toEqual(
-        Array.from({ length: Math.ceil(size / CHUNK_BYTES) }, (_, i) => i * CHUNK_BYTES),
-      )
+      expectOnce('download', size)
       expect(coordinator.mostDownloads).toBeLessThanOrEqual(WINDOW_MOST)
     },
   )
@@ -72,15 +81,18 @@ describe('a download', () => {
     const chunks = 40
     const blob = bytesOf(chunks * CHUNK_BYTES)
     coordinator.putVersion('run', 3, blob)
-    // No chunk is answered before as many are under way as may be.
+    // No chunk is answered before as much is under way as may be, in whole chunks.
+    let answered = 0
     coordinator.hold = (event, { offset }) => {
-      const before = offset / CHUNK_BYTES
-      const asked = Math.min(chunks, before + Math.min(WINDOW_MOST, WINDOW_FIRST + before))
-      return event === 'download' ? coordinator.until(() => offsets('download').length >= asked) : undefined
+      if (event !== 'download') return undefined
+      const window = Math.min(WINDOW_MOST, WINDOW_FIRST + answered++) * CHUNK_BYTES
+      const asked = Math.min(blob.length, offset + window - (CHUNK_MOST_BYTES - CHUNK_BYTES))
+      return coordinator.until(() => lengths('download').reduce((sum, length) => sum + length, 0) >= asked)
     }
     expect(same(await download(session, { run: 'run', version: 3 }, blob.length), blob)).toBe(true)
-    expect(coordinator.mostDownloads).toBe(WINDOW_MOST)
-    expect(offsets('download')).toHaveLength(chunks)
+    expectOnce('download', blob.length)
+    expect(lengths('download').slice(0, WINDOW_FIRST)).toEqual(Array(WINDOW_FIRST).fill(CHUNK_BYTES))
+    expect(Math.max(...lengths('download'))).toBe(CHUNK_MOST_BYTES)
   })
 
   test('over a slow line has few chunks under way', async () => {
@@ -112,7 +124,7 @@ describe('a download', () => {
     const blob = bytesOf(chunks * CHUNK_BYTES)
     const hash = coordinator.putBlob(blob)
     coordinator.intervene = (event, _request, count) =>
-      event === 'download' && count % 30 === 0 ? 'cut-before' : undefined
+      event === 'download' && count % 10 === 0 ? 'cut-before' : undefined
     expect(same(await download(session, { hash }), blob)).toBe(true)
     expect(coordinator.hellos.length).toBeGreaterThan(1)
     // What had arrived is not asked for again: at most a window is, for each cut.
@@ -218,7 +230,7 @@ describe('an update', () => {
     const accepted = await submit(session, update, payload, () => 'l2')
     expect(accepted?.start).toMatchObject({ lease: 'l2' })
     expect(same(coordinator.updates[0].bytes, payload)).toBe(true)
-    expect(offsets('chunk')).toHaveLength(11)
+    expectOnce('chunk', payload.length)
   })
 
   test('names the next lease as late as possible', async () => {
@@ -239,7 +251,7 @@ describe('an update', () => {
     async (cut) => {
       const chunks = 4 * WINDOW_MOST
       const payload = bytesOf(chunks * CHUNK_BYTES)
-      coordinator.intervene = (event, _request, count) => (event === 'chunk' && count % 30 === 0 ? cut : undefined)
+      coordinator.intervene = (event, _request, count) => (event === 'chunk' && count % 10 === 0 ? cut : undefined)
       await submit(session, update, payload, () => undefined)
       expect(same(coordinator.updates[0].bytes, payload)).toBe(true)
       const cuts = coordinator.hellos.length - 1

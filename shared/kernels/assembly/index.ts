@@ -4,6 +4,7 @@
  * out on every machine. Lengths are counts of floats; pointers are byte addresses and need no alignment.
  */
 export { decodeF16, decodeInt8, encodeF16, encodeInt8, sumSquaresF16, sumSquaresInt8 } from './codec'
+export { addSquares, multiplyEach } from './columns'
 export { compensate, compensateAdaptive } from './compensation'
 export { masks, uniforms, words } from './draws'
 export { adagrad, adam, momentum, sgd } from './rules'
