@@ -1,5 +1,5 @@
 /** Max-norm (Srivastava et al. 2014, §5.1) against plain loops over whole matrices: the same bits, wherever ranges cut them. */
-import { expect, test } from 'vitest'
+import { test } from 'vitest'
 import { ColumnNorms } from '../../coordinator/parameters/column-norms.ts'
 import { Vectors } from '../../coordinator/parameters/vectors.ts'
 import { layout, RANGE_FLOATS } from '../../shared/layout.ts'
