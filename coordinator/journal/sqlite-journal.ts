@@ -40,6 +40,11 @@ const SCHEMA_BEFORE = 3
 const PAGE_BYTES = 8192
 /** A transaction that changes many pages makes the rollback journal as large; it is cut back to this at the next. */
 const ROLLBACK_KEPT_BYTES = 64 << 20
+/**
+ * Pages kept in memory: the entries of one transaction. Where they had no room (SQLite's own 2 MB) each of them was written
+ * out, found missing and read again: 19 ms of CPU for two payloads of 3.3 MB, against 10.
+ */
+const CACHE_KIB = 32 << 10
 
 const SCHEMA = `
   CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -340,6 +345,7 @@ function prepareSchema(database: Database.Database, path: string): void {
     PRAGMA journal_mode = PERSIST;
     PRAGMA synchronous = FULL;
     PRAGMA journal_size_limit = ${ROLLBACK_KEPT_BYTES};
+    PRAGMA cache_size = -${CACHE_KIB};
   `)
   // Writing takes the exclusive lock now rather than at the first append, so that a second coordinator, or one that may
   // not write, stops here.
