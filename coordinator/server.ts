@@ -1,6 +1,6 @@
 /**
  * Builds the parts, joins them and holds the one timer. Nothing listens before `startServer` is called, and `close`
- * leaves nothing behind: a test starts a real coordinator on port 0 and drops it.
+ * leaves nothing behind but HEAP_GROWTH: a test starts a real coordinator on port 0 and drops it.
  */
 import { createHash, randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
@@ -31,7 +31,7 @@ const TICK_MS = 1_000
 /**
  * V8 holds buffers, which lie outside its heap, against how far the heap may grow before it is collected: with a heap of
  * 25 MB every 10 MB that went through a socket had it collected as a whole, which was half of what an update cost. This
- * far, in per cent, it may grow; its limit of 64 MB of new buffers holds as before.
+ * far, in per cent, it may grow, in every thread of the process: to some hundred megabytes where there is as much to collect.
  */
 const HEAP_GROWTH = '--heap-growing-percent=1000'
 /** Characters of the shortest operator token that is one. */

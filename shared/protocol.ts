@@ -6,7 +6,7 @@
  *     volunteer                       coordinator
  *     hello    who I am, my backend ─► identity, limits
  *     lease    give me work         ─► a Lease (or: wait so long)
- *     download a blob from offset   ─► one chunk; several requests may be under way (the window)
+ *     download bytes of a blob       ─► those bytes; several requests may be under way (the window)
  *     start    I begin this lease   ─► a Start: the parameter version it is bound to
  *     update   I finished           ─► accepted (with the next lease's Start and one more lease), or "send": in chunks
  *     chunk    bytes at offset      ─► how much has arrived
@@ -26,7 +26,7 @@ export const PROTOCOL_VERSION = 5
 
 /** A blob travels in chunks of this many bytes: heartbeats are never starved on a slow uplink. */
 export const CHUNK_BYTES = 64 * 1024
-/** And of up to this many on a line that is fast, where each chunk costs both ends more than its bytes do. */
+/** And of up to this many on a line that answers within two seconds, however many there are (transfer.ts). */
 export const CHUNK_MOST_BYTES = 256 * 1024
 /** The largest Socket.IO frame taken; what is larger closes the connection with WebSocket code 1009. */
 export const MAX_FRAME_BYTES = 1024 * 1024
@@ -119,8 +119,8 @@ export type BlobName = z.infer<typeof blobName>
 const downloadRequest = z.strictObject({
   blob: blobName,
   offset: natural,
-  /** CHUNK_BYTES where it is not said; the answer brings fewer where the blob ends. */
-  length: natural.min(1).max(CHUNK_MOST_BYTES).optional(),
+  /** The answer brings fewer bytes where the blob ends. */
+  length: natural.min(1).max(CHUNK_MOST_BYTES),
 })
 export type DownloadRequest = z.infer<typeof downloadRequest>
 
@@ -144,7 +144,7 @@ export const updateRequest = z.strictObject({
   computeMs: z.number().min(0),
   /** Bytes of the encoded vector; of a classifier's evaluation, those of its outcomes: a class and an f32 loss an example. */
   size: natural,
-  /** The encoded vector itself, when it fits in one chunk. */
+  /** The encoded vector itself, when it has at most CHUNK_BYTES. */
   payload: bytes.optional(),
   /** A lease already granted that is to start with the answer. */
   next: id.optional(),

@@ -3,10 +3,10 @@
  * putting together what arrives. Both sides of the wire use them; neither reads a clock nor does any I/O.
  *
  * Outgoing: everything below `received` is at the other end, everything in [received, sent) is under way, and no more
- * than a window of it. The window fits itself to the line: it widens with every chunk that is acknowledged promptly, so
- * that a fast line with a long way is filled, and is halved where a chunk waited long, so that on a slow line heartbeats
- * do not wait behind chunks. With the window the chunks grow, four to a window: what a chunk costs beside its bytes is
- * most of what a fast line waits for. An acknowledgement moves `received` up; a lost connection moves `sent` back to what the
+ * than a window of it. The window fits itself to the line: it widens by what is acknowledged promptly, so that a fast line
+ * with a long way is filled, and is halved where a chunk waited long, so that on a slow line heartbeats do not wait
+ * behind chunks. With the window the chunks grow, four to a wide one: what a chunk costs beside its bytes is most of what
+ * a fast line waits for. An acknowledgement moves `received` up; a lost connection moves `sent` back to what the
  * other end says it has. Nothing before `received` is ever sent again, so a transfer that is cut off any number of times
  * costs at most a window of bytes each time.
  *
@@ -23,7 +23,7 @@ export const WINDOW_MOST = 16
 export const WINDOW_LEAST = 2
 /** A wide window is sent in so many chunks. */
 const CHUNKS_A_WINDOW = 4
-/** From a chunk's sending to its acknowledgement: up to this the window widens by a chunk, past it by one a window. */
+/** From a chunk's sending to its acknowledgement: up to this the window widens by the chunk, past it by one a window. */
 const PROMPT_MS = 250
 /** From here on it is halved. */
 const LATE_MS = 2_000
@@ -67,14 +67,16 @@ export class Outgoing {
 
   /** The other end has everything below `received`, as it said so long after the chunk was sent. */
   acknowledge(received: number, tookMs: number): void {
+    // An older acknowledgement moves nothing.
+    const reached = Math.max(this.received, clamp(received, this.sent))
     if (tookMs < LATE_MS) {
-      this.window = Math.min(WINDOW_MOST, this.window + (tookMs <= PROMPT_MS ? 1 : 1 / this.window))
+      const wider = (reached - this.received) / CHUNK_BYTES
+      this.window = Math.min(WINDOW_MOST, this.window + (tookMs <= PROMPT_MS ? wider : wider / this.window))
     } else if (received > this.narrowedAt) {
       this.window = Math.max(WINDOW_LEAST, this.window / 2)
       this.narrowedAt = this.sent
     }
-    // An older acknowledgement moves nothing.
-    this.received = Math.max(this.received, clamp(received, this.sent))
+    this.received = reached
   }
 
   /** After a lost connection: what was under way counts as lost, the other end has `received` bytes. */

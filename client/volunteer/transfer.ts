@@ -56,12 +56,21 @@ export async function download(session: Session, blob: BlobName, expectedSize = 
   let hash = ''
   let asking = new Outgoing(expectedSize)
   let underWay: { length: number; asked: Asked<'download'> }[] = []
+  let failures = 0
   for (;;) {
     for (let cut = asking.next(); cut; cut = asking.next()) {
-      underWay.push({ length: cut.length, asked: asked(session, session.ask('download', { blob, ...cut })) })
+      underWay.push({ length: cut.length, asked: asked(session, session.askOnce('download', { blob, ...cut })) })
     }
     const next = underWay.shift()!
-    const { answer, tookMs } = await next.asked
+    const came = await next.asked.catch((error) => session.untilWorthRetrying(error, failures++))
+    if (!came) {
+      // Of what is not here yet nothing is under way any more, and the line may be another one.
+      asking.resume(incoming?.received ?? 0)
+      underWay = []
+      continue
+    }
+    const { answer, tookMs } = came
+    failures = 0
     if (incoming === null) {
       if (answer.size > MAX_BLOB_BYTES) throw new BadBlob(`a blob of ${answer.size} bytes was offered`)
       incoming = new Incoming(answer.size)

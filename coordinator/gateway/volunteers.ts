@@ -40,8 +40,8 @@ const UPDATES_RETRY_MS = 500
 const PARK_MS = 8_000
 /** Malformed messages a connection may send before it is ended. */
 const MALFORMED_MAX = 100
-/** Frames that may wait in a connection's send queue before downloads are put off: two a chunk, of four transfers. */
-const SEND_QUEUE_MAX = 128
+/** Frames that may wait in a connection's send queue before downloads are put off: two a chunk, seven in a window, of four. */
+const SEND_QUEUE_MAX = 64
 const SEND_QUEUE_RETRY_MS = 500
 /** Who lets so many answers wait unread is cut off. Transfers' windows are many times smaller. */
 const UNREAD_MAX = 4_096
@@ -290,7 +290,7 @@ export class Volunteers {
   private download(
     socket: Socket,
     volunteer: string,
-    { blob, offset, length = CHUNK_BYTES }: DownloadRequest,
+    { blob, offset, length }: DownloadRequest,
   ): AnswerOf<'download'> | Refusal {
     const { runs } = this.options
     const run = 'run' in blob ? runs.get(blob.run) : runs.runOf(volunteer)

@@ -18,7 +18,7 @@ export class ColumnNorms {
   private readonly kernels: readonly Kernel[]
   private readonly mostColumns: number
   /** A float64 for every column, in each slice's memory. */
-  private readonly perColumn = new WeakMap<Slice, number>()
+  private readonly rooms = new WeakMap<Slice, number>()
 
   constructor({ slots }: Layout, limitNorm: number) {
     this.limitNorm = limitNorm
@@ -71,21 +71,21 @@ export class ColumnNorms {
       const numbers = this.room(slice)
       slice.kernels.doubles(numbers, columns).set(perColumn)
       const weights = at(slice, name)
-      for (let row = first; row < end; ) {
-        const column = (row - from) % columns
-        const count = Math.min(columns - column, end - row)
-        visit(slice, weights + 4 * (row - slice.range.from), count, numbers + 8 * column)
-        row += count
+      for (let next = first; next < end; ) {
+        const column = (next - from) % columns
+        const count = Math.min(columns - column, end - next)
+        visit(slice, weights + 4 * (next - slice.range.from), count, numbers + 8 * column)
+        next += count
       }
       perColumn.set(slice.kernels.doubles(numbers, columns))
     }
   }
 
   private room(slice: Slice): number {
-    let pointer = this.perColumn.get(slice)
+    let pointer = this.rooms.get(slice)
     if (pointer === undefined) {
       pointer = slice.kernels.reserve(8 * this.mostColumns)
-      this.perColumn.set(slice, pointer)
+      this.rooms.set(slice, pointer)
     }
     return pointer
   }

@@ -58,7 +58,10 @@ async function steps(volunteers: number): Promise<Step> {
     return { at: performance.now(), version: run.parameters.version, cpuMs: (user + system) / 1000 }
   }
   try {
-    while (run.history.counts.examples < EXAMPLES || run.roster.crowd < volunteers) await seconds(0.1)
+    while (run.history.counts.examples < EXAMPLES || run.roster.crowd < volunteers) {
+      await seconds(0.1)
+      if (children.some(({ exitCode }) => exitCode !== null)) throw new Error('a volunteer ended by itself')
+    }
     const before = seen()
     await seconds(SECONDS)
     const after = seen()

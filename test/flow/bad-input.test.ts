@@ -5,7 +5,14 @@
  * bad-storage.test.ts.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { EVENTS, type EventName, MAX_FRAME_BYTES, PROTOCOL_VERSION, type RefusalCode } from '../../shared/protocol.ts'
+import {
+  CHUNK_MOST_BYTES,
+  EVENTS,
+  type EventName,
+  MAX_FRAME_BYTES,
+  PROTOCOL_VERSION,
+  type RefusalCode,
+} from '../../shared/protocol.ts'
 import { Bystander, expectRefusal, VALID } from '../support/bystander.ts'
 import { until } from '../support/coordinator.ts'
 import { RawSocket } from '../support/raw-socket.ts'
@@ -146,9 +153,11 @@ describe('messages of the wrong shape', () => {
       ['a field too many', { many: 2 }, /many/],
     ],
     download: [
-      ['a hash that is none', { blob: { hash: 'zz' }, offset: 0 }, /field blob/],
+      ['a hash that is none', { blob: { hash: 'zz' }, offset: 0, length: 1 }, /field blob/],
       ['an offset below zero', { ...VALID.download, offset: -1 }, /field offset: .*>=0/],
       ['an offset between bytes', { ...VALID.download, offset: 0.5 }, /field offset: .*expected int/],
+      ['no bytes', { ...VALID.download, length: 0 }, /field length: .*>=1/],
+      ['more bytes than a chunk has', { ...VALID.download, length: CHUNK_MOST_BYTES + 1 }, /field length: .*<=262144/],
     ],
     start: [
       ['no lease', {}, /field lease: .*expected string, received undefined/],

@@ -179,7 +179,11 @@ describe('versions', () => {
     const { lease, start } = await bad.begin()
     const update = bad.update(lease, start)
     const payload = bad.payload(lease, start)
-    const blob = (version: number) => ({ blob: { run: bystander.runs.several, version }, offset: 0 })
+    const blob = (version: number) => ({
+      blob: { run: bystander.runs.several, version },
+      offset: 0,
+      length: CHUNK_BYTES,
+    })
     await bystander.harmless(async () => {
       expectRefusal(
         await bad.ask('update', { ...update, payload, version: 999 }),
@@ -214,7 +218,11 @@ describe('versions', () => {
     expect((await bad.download(blob)).equals(first)).toBe(true)
     expect(first.equals(bystander.coordinator.bits(bystander.runs.several))).toBe(false)
     expectOk('update', await holder.send(lease, start))
-    expectRefusal(await bad.ask('download', { blob, offset: 0 }), 'version-gone', `version ${start.version}`)
+    expectRefusal(
+      await bad.ask('download', { blob, offset: 0, length: CHUNK_BYTES }),
+      'version-gone',
+      `version ${start.version}`,
+    )
     holder.close()
   })
 

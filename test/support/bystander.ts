@@ -87,7 +87,7 @@ export function expectRefusal(reply: unknown, code: RefusalCode, ...says: (strin
 export const VALID: { [E in EventName]: RequestOf<E> } = {
   hello: introduction(),
   lease: {},
-  download: { blob: { hash: '0'.repeat(64) }, offset: 0 },
+  download: { blob: { hash: '0'.repeat(64) }, offset: 0, length: CHUNK_BYTES },
   start: { lease: 'nobody.knows.1' },
   update: {
     lease: 'nobody.knows.1',

@@ -174,7 +174,7 @@ export class SyntheticVolunteer {
   async download(blob: { hash: string } | { run: string; version: number }): Promise<Buffer> {
     const parts: Uint8Array[] = []
     for (let offset = 0; ; ) {
-      const { bytes, size } = expectOk('download', await this.ask('download', { blob, offset }))
+      const { bytes, size } = expectOk('download', await this.ask('download', { blob, offset, length: CHUNK_BYTES }))
       parts.push(bytes)
       offset += bytes.length
       if (offset >= size) return Buffer.concat(parts)

@@ -8,7 +8,6 @@ import { createServer, type Server as HttpServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { Server, type Socket } from 'socket.io'
 import {
-  CHUNK_BYTES,
   EVENTS,
   type EventName,
   type HelloRequest,
@@ -181,7 +180,7 @@ export class WireCoordinator {
   }
 
   /** Answers a moment later, so that requests that are under way together can be counted. */
-  private async download({ blob, offset, length = CHUNK_BYTES }: RequestOf<'download'>): Promise<unknown> {
+  private async download({ blob, offset, length }: RequestOf<'download'>): Promise<unknown> {
     const bytes = 'hash' in blob ? this.blobs.get(blob.hash) : this.versions.get(`${blob.run} ${blob.version}`)
     if (!bytes) return refuse('blob-unknown', 'there is no such blob')
     if (offset >= bytes.length) return refuse('malformed', 'asked from beyond the end')

@@ -25,7 +25,7 @@ function limited(values: Float32Array, columns: number, longest: number): void {
   }
 }
 
-test.each([0.5, 30, 1e9])('a unit whose weights are longer than %f is scaled back, and no other', (longest) => {
+test.each([0.5, 30, 1e9])('a unit whose weights are longer than %f is scaled back, and no other [V3]', (longest) => {
   const values = sample(LAYOUT.size, 7).map((value, i) => value * (1 + (i % 5)))
   values.fill(0, LAYOUT.slots[3].offset)
   const vectors = new Vectors(LAYOUT.size)

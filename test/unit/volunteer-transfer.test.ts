@@ -55,11 +55,12 @@ const lengths = (event: 'download' | 'chunk') =>
   coordinator.log
     .filter((logged) => logged.event === event)
     .map(({ request }) => (event === 'chunk' ? (request.bytes as Uint8Array).length : (request.length as number)))
-/** They follow each other, from the first byte to the last. */
+const sum = (sizes: readonly number[]) => sizes.reduce((total, size) => total + size, 0)
+/** They follow each other, from the first byte to the last; one of unknown size is asked for as a whole chunk. */
 function expectOnce(event: 'download' | 'chunk', size: number): void {
   const sizes = lengths(event)
-  expect(offsets(event)).toEqual(sizes.map((_, i) => sizes.slice(0, i).reduce((sum, length) => sum + length, 0)))
-  expect(sizes.reduce((sum, length) => sum + length, 0)).toBeGreaterThanOrEqual(size)
+  expect(offsets(event)).toEqual(sizes.map((_, i) => sum(sizes.slice(0, i))))
+  expect(sum(sizes)).toBe(event === 'download' ? Math.max(size, CHUNK_BYTES) : size)
 }
 const offsets = (event: 'download' | 'chunk') =>
   coordinator.log.filter((logged) => logged.event === event).map(({ request }) => request.offset as number)
@@ -87,7 +88,7 @@ describe('a download', () => {
       if (event !== 'download') return undefined
       const window = Math.min(WINDOW_MOST, WINDOW_FIRST + answered++) * CHUNK_BYTES
       const asked = Math.min(blob.length, offset + window - (CHUNK_MOST_BYTES - CHUNK_BYTES))
-      return coordinator.until(() => lengths('download').reduce((sum, length) => sum + length, 0) >= asked)
+      return coordinator.until(() => sum(lengths('download')) >= asked)
     }
     expect(same(await download(session, { run: 'run', version: 3 }, blob.length), blob)).toBe(true)
     expectOnce('download', blob.length)
@@ -129,8 +130,26 @@ describe('a download', () => {
     expect(coordinator.hellos.length).toBeGreaterThan(1)
     // What had arrived is not asked for again: at most a window is, for each cut.
     const cuts = coordinator.hellos.length - 1
-    expect(offsets('download').length).toBeLessThanOrEqual(chunks + cuts * WINDOW_MOST)
+    expect(sum(lengths('download'))).toBeLessThanOrEqual(blob.length + cuts * WINDOW_MOST * CHUNK_BYTES)
     expect(offsets('download').filter((offset) => offset === 0)).toHaveLength(1)
+  })
+
+  test('asks for small chunks after the connection was lost: the line may be another one', async () => {
+    const blob = bytesOf(6 * WINDOW_MOST * CHUNK_BYTES)
+    coordinator.putVersion('run', 3, blob)
+    let askedBefore = 0
+    coordinator.intervene = (event, { length }: { length?: number }) => {
+      if (event !== 'download' || askedBefore > 0 || length !== CHUNK_MOST_BYTES) return undefined
+      askedBefore = offsets('download').length
+      return 'cut-before'
+    }
+    expect(same(await download(session, { run: 'run', version: 3 }, blob.length), blob)).toBe(true)
+    expect(coordinator.hellos).toHaveLength(2)
+    // Some large ones may have been on their way when it was lost.
+    const after = lengths('download').slice(askedBefore)
+    const first = after.indexOf(CHUNK_BYTES)
+    expect(first).toBeLessThan(4)
+    expect(after.slice(first, first + WINDOW_FIRST)).toEqual(Array(WINDOW_FIRST).fill(CHUNK_BYTES))
   })
 
   test('of bytes that do not have the hash is not taken', async () => {
@@ -256,7 +275,7 @@ describe('an update', () => {
       expect(same(coordinator.updates[0].bytes, payload)).toBe(true)
       const cuts = coordinator.hellos.length - 1
       expect(cuts).toBeGreaterThan(0)
-      expect(offsets('chunk').length).toBeLessThanOrEqual(chunks + cuts * WINDOW_MOST)
+      expect(sum(lengths('chunk'))).toBeLessThanOrEqual(payload.length + cuts * WINDOW_MOST * CHUNK_BYTES)
     },
   )
 

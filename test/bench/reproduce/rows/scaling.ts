@@ -19,6 +19,7 @@ export const scaling = speedUpRow({
     specOf('dbn', {
       seed,
       dataset: quick ? { train: 2 * 96, test: 200 } : { train: BATCH * STEPS },
+      // As where it is held against: the slide knows of none.
       model: { dropout: { input: 0, hidden: 0 } },
       pretrain: undefined,
       strategy: portions(quick ? 96 : BATCH, volunteers),
