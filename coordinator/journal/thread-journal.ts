@@ -66,6 +66,9 @@ class ThreadJournal implements Journal {
   private lastId = 0
   /** Looks whether the oldest request is answered in time, where nobody waits for it. */
   private watch: NodeJS.Timeout | undefined
+  /** When it last looked, and since when it does so in time: milliseconds, monotonic. */
+  private lookedAt = 0
+  private awakeSince = 0
   private broken: StorageError | null = null
   private closed = false
   /** From `open` on. */
@@ -114,7 +117,8 @@ class ThreadJournal implements Journal {
           return failed(error as Error)
         }
         // Opening may take as long as it needs to recover.
-        this.watch = setInterval(() => this.breakOffIfLate(), Math.min(WATCH_EVERY_MS, this.answerWithinMs)).unref()
+        this.watch = setInterval(() => this.breakOffIfLate(), this.watchEveryMs).unref()
+        this.lookedAt = performance.now()
         resolve()
       }
       this.ask('open', [], { done, failed })
@@ -320,8 +324,17 @@ class ThreadJournal implements Journal {
   }
 
   private breakOffIfLate(): void {
+    const now = performance.now()
+    // Where this look comes late, the process itself was stopped (a frozen container), and its thread with it.
+    if (now - this.lookedAt > 2 * this.watchEveryMs) this.awakeSince = now
+    this.lookedAt = now
     const [oldest] = this.asked.values()
-    if (oldest !== undefined && performance.now() - oldest.at > this.answerWithinMs) this.breakOff(this.late)
+    if (oldest === undefined) return
+    if (now - Math.max(oldest.at, this.awakeSince) > this.answerWithinMs) this.breakOff(this.late)
+  }
+
+  private get watchEveryMs(): number {
+    return Math.min(WATCH_EVERY_MS, this.answerWithinMs)
   }
 
   private get late(): string {

@@ -141,3 +141,23 @@ test('a disk that does not answer in time breaks the journal, though nobody wait
   expect(error.message).toBe('the journal did not answer within 0.005 s')
   expect(() => journal.append([entry])).toThrow(error)
 })
+
+test('time in which the process itself was stopped is not counted: a frozen container goes on', async () => {
+  const path = join(newFolder(), 'journal.sqlite')
+  let broke = (_error: StorageError) => {}
+  const broken = new Promise<StorageError>((resolve) => {
+    broke = resolve
+  })
+  const answerWithinMs = 500
+  const journal = await openThreadJournal(path, { onFault: broke, onBroken: broke }, { answerWithinMs })
+  ends.push(() => journal.close())
+  expect(journal.append([{ run: 'r', at: 0, kind: 'update', data: null, payload: new Uint8Array(1_000) }])).toBe(1)
+  const saved = new Promise<string>((resolve) => {
+    journal.saveCheckpoint({ run: 'r', seq: 1, state: {}, vectors: [] }, () => resolve('saved'))
+  })
+  // What is asked is on its way; nothing that comes back is heard for three times as long as it may take, and then timers
+  // are what comes first.
+  await new Promise(setImmediate)
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3 * answerWithinMs)
+  expect(await Promise.race([saved, broken])).toBe('saved')
+})
