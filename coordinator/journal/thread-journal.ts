@@ -24,8 +24,8 @@ const MOVE_RETRY_MS = 1_000
 const TAIL_MAX_BYTES = 64 * 1024 * 1024
 
 interface Asked {
-  /** Milliseconds, monotonic. */
-  readonly at: number
+  /** How often the watch found it unanswered. */
+  looks: number
   done(result: unknown): void
   failed(error: Error): void
 }
@@ -66,9 +66,6 @@ class ThreadJournal implements Journal {
   private lastId = 0
   /** Looks whether the oldest request is answered in time, where nobody waits for it. */
   private watch: NodeJS.Timeout | undefined
-  /** When it last looked, and since when it does so in time: milliseconds, monotonic. */
-  private lookedAt = 0
-  private awakeSince = 0
   private broken: StorageError | null = null
   private closed = false
   /** From `open` on. */
@@ -118,7 +115,6 @@ class ThreadJournal implements Journal {
         }
         // Opening may take as long as it needs to recover.
         this.watch = setInterval(() => this.breakOffIfLate(), this.watchEveryMs).unref()
-        this.lookedAt = performance.now()
         resolve()
       }
       this.ask('open', [], { done, failed })
@@ -301,18 +297,22 @@ class ThreadJournal implements Journal {
 
   /** Takes replies, and sleeps where there are none, until it is so. */
   private until(so: () => boolean): void {
-    while (!so()) {
+    for (let looks = 0; !so(); ) {
       const seen = Atomics.load(this.replies, 0)
       const received = receiveMessageOnPort(this.port)
-      if (received !== undefined) this.deliver(received.message as Reply)
-      else if (Atomics.wait(this.replies, 0, seen, this.answerWithinMs) === 'timed-out') this.breakOff(this.late)
+      if (received !== undefined) {
+        this.deliver(received.message as Reply)
+        looks = 0
+      } else if (Atomics.wait(this.replies, 0, seen, this.watchEveryMs) === 'timed-out') {
+        if (++looks * this.watchEveryMs >= this.answerWithinMs) this.breakOff(this.late)
+      }
     }
   }
 
-  private ask(method: Request['method'], args: unknown[], asked: Omit<Asked, 'at'>): void {
+  private ask(method: Request['method'], args: unknown[], asked: Omit<Asked, 'looks'>): void {
     if (this.broken !== null) return asked.failed(this.broken)
     const id = ++this.lastId
-    this.asked.set(id, { ...asked, at: performance.now() })
+    this.asked.set(id, { ...asked, looks: 0 })
     this.port.postMessage({ id, method, args } satisfies Request)
   }
 
@@ -324,15 +324,14 @@ class ThreadJournal implements Journal {
   }
 
   private breakOffIfLate(): void {
-    const now = performance.now()
-    // Where this look comes late, the process itself was stopped (a frozen container), and its thread with it.
-    if (now - this.lookedAt > 2 * this.watchEveryMs) this.awakeSince = now
-    this.lookedAt = now
     const [oldest] = this.asked.values()
-    if (oldest === undefined) return
-    if (now - Math.max(oldest.at, this.awakeSince) > this.answerWithinMs) this.breakOff(this.late)
+    if (oldest !== undefined && ++oldest.looks * this.watchEveryMs > this.answerWithinMs) this.breakOff(this.late)
   }
 
+  /**
+   * Looks are counted, not the time between them: of a process that was stopped (a frozen container) the thread was stopped
+   * with it, and it has its time to answer when both go on.
+   */
   private get watchEveryMs(): number {
     return Math.min(WATCH_EVERY_MS, this.answerWithinMs)
   }
