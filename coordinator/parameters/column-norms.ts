@@ -31,19 +31,14 @@ export class ColumnNorms {
   limit(vectors: Vectors, name: string): void {
     for (const kernel of this.kernels) {
       const factors = this.factors(vectors, name, kernel)
-      if (factors === null) continue
-      this.each(vectors, name, kernel, factors, ({ kernels }, weights, count, factor) =>
-        kernels.multiplyEach(weights, count, factor),
-      )
+      if (factors !== null) this.each(vectors, name, kernel, 'multiplyEach', factors)
     }
   }
 
   /** What each column is to be multiplied by; null where none is too long. */
   private factors(vectors: Vectors, name: string, kernel: Kernel): Float64Array | null {
     const squares = new Float64Array(kernel.columns)
-    this.each(vectors, name, kernel, squares, ({ kernels }, weights, count, sum) =>
-      kernels.addSquares(weights, count, sum),
-    )
+    this.each(vectors, name, kernel, 'addSquares', squares)
     let any = false
     for (let i = 0; i < squares.length; i++) {
       const norm = Math.sqrt(squares[i])
@@ -53,16 +48,13 @@ export class ColumnNorms {
     return any ? squares : null
   }
 
-  /**
-   * The kernel's rows in order, as far as they lie in one slice, each with where its first column's number lies: those of
-   * `perColumn`, which are carried from slice to slice.
-   */
+  /** Does it to the kernel's rows in order, slice by slice, with the columns' numbers: they come along from slice to slice. */
   private each(
     vectors: Vectors,
     name: string,
     { from, to, columns }: Kernel,
+    what: 'addSquares' | 'multiplyEach',
     perColumn: Float64Array,
-    visit: (slice: Slice, weights: number, count: number, numbers: number) => void,
   ): void {
     for (const slice of vectors.slices) {
       const first = Math.max(from, slice.range.from)
@@ -74,7 +66,7 @@ export class ColumnNorms {
       for (let next = first; next < end; ) {
         const column = (next - from) % columns
         const count = Math.min(columns - column, end - next)
-        visit(slice, weights + 4 * (next - slice.range.from), count, numbers + 8 * column)
+        slice.kernels[what](weights + 4 * (next - slice.range.from), count, numbers + 8 * column)
         next += count
       }
       perColumn.set(slice.kernels.doubles(numbers, columns))
