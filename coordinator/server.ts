@@ -30,8 +30,8 @@ import { Runs } from './run/runs.ts'
 const TICK_MS = 1_000
 /**
  * V8 holds buffers, which lie outside its heap, against how far the heap may grow before it is collected: with a heap of
- * 25 MB every 10 MB that went through a socket had it collected as a whole, which was half of what an update cost. This
- * far, in per cent, it may grow, in every thread of the process: to some hundred megabytes where there is as much to collect.
+ * 25 MB every 8 MB that went through a socket had it collected as a whole, two fifths of what a large update cost. This
+ * far, in per cent, it may grow, in every thread of the process, which is some 100 MB larger for it.
  */
 const HEAP_GROWTH = '--heap-growing-percent=1000'
 /** Characters of the shortest operator token that is one. */

@@ -6,7 +6,7 @@
  *     volunteer                       coordinator
  *     hello    who I am, my backend ─► identity, limits
  *     lease    give me work         ─► a Lease (or: wait so long)
- *     download bytes of a blob       ─► those bytes; several requests may be under way (the window)
+ *     download bytes of a blob      ─► those bytes; several requests may be under way (the window)
  *     start    I begin this lease   ─► a Start: the parameter version it is bound to
  *     update   I finished           ─► accepted (with the next lease's Start and one more lease), or "send": in chunks
  *     chunk    bytes at offset      ─► how much has arrived

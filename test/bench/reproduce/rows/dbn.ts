@@ -41,7 +41,10 @@ export const dbn = classifierRow({
     ),
 })
 
-/** Without dropout, in minibatches of 120, for long: the noise of a high rate, that goes to 0 in the second half, in place of an early stop. */
+/**
+ * Without dropout, in minibatches of 120, for long: the noise of a high rate, that goes to 0 in the second half, in place of
+ * an early stop.
+ */
 const longer = of('dbn-long', 120)
 
 export const dbnLong = classifierRow({
