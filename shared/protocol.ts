@@ -182,6 +182,8 @@ export const lease = z.object({
   stage: natural,
   /** `gradient`: accrue minibatch gradients; `evaluate`: the objective's sums over the examples. */
   kind: z.enum(['gradient', 'evaluate']),
+  /** The version that it will be started at, where that is certain already: its parameters may be fetched beside its examples. */
+  version: natural.nullable(),
   /** The blob that describes the model: JSON of a `ModelBlob` (models.ts). */
   model: hash,
   /**

@@ -22,7 +22,7 @@ export interface ReadyLease {
   readonly examples: Examples
 }
 
-interface LoadedModel {
+export interface LoadedModel {
   readonly hash: string
   readonly trainer: Trainer
   /** Floats in its parameter vector. */
@@ -88,12 +88,10 @@ export class Materials {
     this.engine = engine
   }
 
-  /** `inUse`: the models that are being computed with meanwhile, whose trainers have to stay. */
-  async prepare(lease: Lease, inUse: readonly string[]): Promise<ReadyLease> {
+  async examples(lease: Lease, { augment }: LoadedModel): Promise<Examples> {
     const shards: Shard[] = []
     for (const { shard } of lease.segments) shards.push(await this.shard(shard))
-    const model = await this.model(lease.model, inUse)
-    return { lease, model, examples: new Examples(lease, shards, model.augment) }
+    return new Examples(lease, shards, augment)
   }
 
   dispose(): void {
@@ -108,7 +106,8 @@ export class Materials {
     return shard
   }
 
-  private async model(hash: string, inUse: readonly string[]): Promise<LoadedModel> {
+  /** `inUse`: the models that are being computed with meanwhile, whose trainers have to stay. */
+  async model(hash: string, inUse: readonly string[]): Promise<LoadedModel> {
     const known = this.models.get(hash)
     if (known) return known
     const text = new TextDecoder().decode(await fetchBlob(this.session, this.cache, hash))

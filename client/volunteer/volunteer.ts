@@ -24,7 +24,7 @@ import { type Clock, systemClock } from './clock.ts'
 import type { Engine, Trainer } from './compute/engine.ts'
 import { Refused } from './connection.ts'
 import { computeLease, type LeaseResult } from './lease-work.ts'
-import { Materials, type ReadyLease } from './materials.ts'
+import { type LoadedModel, Materials, type ReadyLease } from './materials.ts'
 import { Pace } from './pace.ts'
 import { Session } from './session.ts'
 import { type Accepted, BadBlob, download, submit } from './transfer.ts'
@@ -90,10 +90,15 @@ export class Volunteer {
   /** The update that is on its way. */
   private sending: Promise<unknown> = Promise.resolve()
   /**
-   * The newest parameters downloaded; several leases may start at one version. Of one welcome only: a coordinator that
-   * lost its newest versions with its power makes others of the same number.
+   * The parameters downloaded last, or on their way; several leases may start at one version. Of one welcome only: a
+   * coordinator that lost its newest versions with its power makes others of the same number.
    */
-  private parameters: { run: string; version: number; welcome: Welcome | null; floats: Float32Array } | null = null
+  private parameters: {
+    readonly run: string
+    readonly version: number
+    readonly welcome: Welcome | null
+    readonly floats: Promise<Float32Array>
+  } | null = null
   /** The lease whose replica a trainer still holds. */
   private replica: { lease: string; trainer: Trainer } | null = null
   private refusalsInARow = 0
@@ -206,7 +211,9 @@ export class Volunteer {
       this.held.add(lease.id)
       try {
         const inUse = [...this.begun].map(({ model }) => model.hash)
-        this.next = await materials.prepare(lease, inUse)
+        const model = await materials.model(lease.model, inUse)
+        if (lease.version !== null) void this.parametersAt(session, lease, model, lease.version)
+        this.next = { lease, model, examples: await materials.examples(lease, model) }
         this.waitingFor = null
         return this.next
       } catch (error) {
@@ -250,20 +257,33 @@ export class Volunteer {
   }
 
   /** The parameters that the lease starts from: those of its version, or the replica that it goes on from. */
-  private async parametersFor(session: Session, { lease, model }: ReadyLease, start: Start): Promise<Float32Array> {
+  private parametersFor(session: Session, { lease, model }: ReadyLease, start: Start): Promise<Float32Array> {
     if (start.continues !== null && this.replica?.lease === start.continues && this.replica.trainer === model.trainer) {
       return model.trainer.replica()
     }
-    const { run } = lease
-    const { version } = start
+    return this.parametersAt(session, lease, model, start.version)
+  }
+
+  /** The parameters at a version: here already, on their way, or from now on. */
+  private parametersAt(
+    session: Session,
+    { run, parametersCodec }: Lease,
+    { size }: LoadedModel,
+    version: number,
+  ): Promise<Float32Array> {
     const { welcome } = session
     const known = this.parameters
     if (known?.run === run && known.version === version && known.welcome === welcome) return known.floats
-    const codec = codecs[lease.parametersCodec]
-    this.parameters = null
-    const bytes = await download(session, { run, version }, payloadSize(codec, model.size))
-    this.parameters = { run, version, welcome, floats: decodeVector(codec, bytes, model.size) }
-    return this.parameters.floats
+    const codec = codecs[parametersCodec]
+    const floats = handled(
+      download(session, { run, version }, payloadSize(codec, size)).then((bytes) => decodeVector(codec, bytes, size)),
+    )
+    const coming = { run, version, welcome, floats }
+    this.parameters = coming
+    floats.catch(() => {
+      if (this.parameters === coming) this.parameters = null
+    })
+    return floats
   }
 
   private async compute({ ready, start, parameters }: Work): Promise<LeaseResult> {

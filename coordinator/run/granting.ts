@@ -65,6 +65,7 @@ export class Granting {
         return outstanding(leases.all(), stage.index, now)
       },
       idle: (volunteer) => roster.idle(volunteer, holds, now),
+      spare: (free) => !holds(member.volunteer) || free > roster.unoccupied(holds, now),
     })
     if ('wait' in draft) return wait(draft.wait)
     const {
@@ -79,7 +80,8 @@ export class Granting {
     } = draft
     const from = shuffled ? 'shuffled' : 'train'
     const sums = { fraction, reduce, compensated, overlaps, batchSize }
-    const work = { kind: 'gradient', from, stretches, ...sums, budgetMs, timeBoxed } as const
+    const version = stage.strategy.lockstep ? stage.parameters.version : null
+    const work = { kind: 'gradient', version, from, stretches, ...sums, budgetMs, timeBoxed } as const
     return this.grant(member, model, work, now)
   }
 
@@ -88,7 +90,7 @@ export class Granting {
     if (taken === null) return wait('nothing is to be evaluated now')
     const budgetMs = 1000 * this.history.spec.leaseSeconds
     const sums = { fraction: 1, reduce: 'mean', compensated: false, overlaps: false, batchSize: 500 } as const
-    const whole = { kind: 'evaluate', ...sums, budgetMs, timeBoxed: false } as const
+    const whole = { kind: 'evaluate', version: examiner.version, ...sums, budgetMs, timeBoxed: false } as const
     return this.grant(member, model, { ...whole, from: taken.side, stretches: taken.stretches }, now)
   }
 
@@ -131,6 +133,7 @@ export class Granting {
       id,
       stage,
       kind,
+      version,
       batchSize,
       stretches,
       from,
@@ -147,6 +150,7 @@ export class Granting {
       run: this.run,
       stage,
       kind,
+      version,
       model,
       seed: this.history.spec.seed,
       shuffled: from === 'shuffled',

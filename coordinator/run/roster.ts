@@ -107,6 +107,15 @@ export class Roster {
     return member === undefined || !this.trains(member, busy, now)
   }
 
+  /** How many of those who train hold nothing. */
+  unoccupied(busy: (volunteer: string) => boolean, now: number): number {
+    let count = 0
+    for (const member of this.members.values()) {
+      if (this.trains(member, busy, now) && !busy(member.volunteer)) count++
+    }
+    return count
+  }
+
   private trains(member: Member, busy: (volunteer: string) => boolean, now: number): boolean {
     const { volunteer, connected, trusted, lastSeen } = member
     return connected && !trusted && (lastSeen > now - IDLE_MS || busy(volunteer))

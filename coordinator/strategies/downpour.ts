@@ -46,6 +46,7 @@ const UPDATE = 'update'
 
 export class Downpour implements Strategy {
   readonly maxStaleness: number
+  readonly lockstep = false
   readonly ended = null
   private readonly spec: DownpourSpec
   private readonly codec: StrategyRoom['codec']

@@ -7,6 +7,7 @@ import type { Ask, Binding, Draft, Settled, Strategy } from './strategy.ts'
 export abstract class PassStrategy implements Strategy {
   /** A portion belongs to the version it was drawn at: the pass cannot end without it. */
   readonly maxStaleness = 0
+  readonly lockstep = true
   abstract readonly history: readonly IterationPoint[]
   abstract readonly vectors: readonly string[]
   abstract readonly iterations: number

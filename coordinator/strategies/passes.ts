@@ -11,7 +11,7 @@
  * is bounded: portions far behind the first that is missing stay where they are.
  */
 import { codecs, payloadSize } from '../../shared/codec.ts'
-import { Portions } from './portions.ts'
+import { FOR_OTHERS, Portions } from './portions.ts'
 import type { StrategyRoom } from './strategies.ts'
 import type { Ask, Draft, Settled, Work } from './strategy.ts'
 
@@ -77,7 +77,9 @@ export class Passes {
     if (ask.epochs.current !== count) {
       throw new Error(`invariant: pass ${count} is under way, and epoch ${ask.epochs.current} is counted`)
     }
-    const free = portions.free(ask.volunteer, ask.epochs, Math.min(portions.count, summed + this.ahead))
+    const end = Math.min(portions.count, summed + this.ahead)
+    if (ask.spare && !ask.spare(portions.freeCount(ask.epochs, end))) return { wait: FOR_OTHERS }
+    const free = portions.free(ask.volunteer, ask.epochs, end)
     if (free !== null) {
       const bounds = portions.bounds(free)
       ask.epochs.takeWithin(bounds.to - bounds.from, bounds)

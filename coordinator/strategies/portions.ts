@@ -16,6 +16,9 @@ import type { Ask } from './strategy.ts'
 /** Volunteers that may work on the same portion: with more, the crowd would do little else at the end of a pass. */
 export const HOLDERS_MAX = 3
 
+/** Why who has one at hand gets no other. */
+export const FOR_OTHERS = 'what is left is for those who have nothing to do'
+
 export class Portions {
   readonly count: number
   private readonly examples: number
@@ -56,6 +59,12 @@ export class Portions {
   free(volunteer: string, epochs: Epochs, end: number): number | null {
     const own = this.theirs.get(volunteer)?.find((portion) => portion < end && epochs.isFree(this.bounds(portion)))
     return own ?? this.anybodys(epochs, end)
+  }
+
+  /** How many before the `end`-th are free in the oldest open epoch. */
+  freeCount(epochs: Epochs, end: number): number {
+    const within = ({ from, to }: Interval) => Math.max(0, Math.min(end, this.at(to - 1) + 1) - this.at(from))
+    return epochs.freeInCurrent.reduce((sum, interval) => sum + within(interval), 0)
   }
 
   /** A portion of the pass `epoch` that is out with others, of those with the fewest holders the oldest. */

@@ -20,6 +20,11 @@ export interface Ask {
   readonly out: readonly Outstanding[]
   /** Whether a volunteer neither holds a lease nor asked for one lately: nobody should wait for it. Absent: nobody is. */
   readonly idle?: (volunteer: string) => boolean
+  /**
+   * Whether of so many free portions one may go to this volunteer: who holds none and wants one comes before who would
+   * only have its next one at hand. Absent: it may.
+   */
+  readonly spare?: (free: number) => boolean
 }
 
 export interface Outstanding {
@@ -109,6 +114,8 @@ export interface Strategy {
   left(volunteer: string): void
   /** Versions behind the newest that an update may be; more is refused as stale. */
   readonly maxStaleness: number
+  /** Nothing is published while work is out: what is granted at a version is started at it. */
+  readonly lockstep: boolean
   /** Everything folded so far is applied: a checkpoint may be taken here. */
   readonly quiescent: boolean
   /** Why nothing is left to do before the planned passes are over (it converged); null while there is. */

@@ -5,12 +5,20 @@
  * (bit for bit where the volunteers' backends agree).
  */
 import type { SynchronousSpec } from '../../shared/run-spec.ts'
-import { HOLDERS_MAX } from './portions.ts'
+import type { Interval } from './intervals.ts'
+import { FOR_OTHERS, HOLDERS_MAX } from './portions.ts'
 import type { Apply, Ask, Binding, Draft, Settled, Strategy } from './strategy.ts'
+
+/** What of [from, to) is in the batch: one interval or none. */
+const within = (batch: Interval, from: number, to: number): Interval[] => {
+  const cut = { from: Math.max(from, batch.from), to: Math.min(to, batch.to) }
+  return cut.from < cut.to ? [cut] : []
+}
 
 export class Synchronous implements Strategy {
   /** A portion belongs to the version it was drawn at: the batch cannot end without it. */
   readonly maxStaleness = 0
+  readonly lockstep = true
   readonly ended = null
   readonly vectors = []
   private readonly spec: SynchronousSpec
@@ -29,13 +37,15 @@ export class Synchronous implements Strategy {
 
   next(ask: Ask): Draft {
     const batch = this.batchAt(ask.epochs.doneInCurrent)
-    // Portions have fixed bounds, so what is free in the batch is always a row of whole portions.
-    const first = ask.epochs.takeWithin(1, batch)[0]
-    if (first === undefined) return this.backup(ask)
-    ask.epochs.giveBack([first])
-    const to = Math.min(batch.to, first.from + this.spec.portionSize)
-    const stretches = ask.epochs.takeWithin(this.spec.portionSize, { from: first.from, to })
-    return { stretches, batchSize: this.spec.portionSize, timeBoxed: false }
+    const { portionSize } = this.spec
+    // Portions have fixed bounds, so what is free in the batch are whole portions.
+    const free = ask.epochs.freeInCurrent.flatMap(({ from, to }) => within(batch, from, to))
+    if (free.length === 0) return this.backup(ask)
+    const portions = free.reduce((sum, { from, to }) => sum + Math.ceil((to - from) / portionSize), 0)
+    if (ask.spare?.(portions) === false) return { wait: FOR_OTHERS }
+    const [{ from }] = free
+    const stretches = ask.epochs.takeWithin(portionSize, { from, to: Math.min(batch.to, from + portionSize) })
+    return { stretches, batchSize: portionSize, timeBoxed: false }
   }
 
   /** A portion of the batch whose volunteer has gone slow, a second time: the first result counts. */

@@ -94,11 +94,16 @@ export class Checker {
   started(start: Start, volunteer: string): void {
     this.owned(start.lease, volunteer)
     const before = this.starts.get(start.lease)
-    const { run, kind } = this.leases.get(start.lease)!
+    const { run, kind, version } = this.leases.get(start.lease)!
     const { version: newest } = this.shadow(run).history.parameters
     if (before === undefined && kind === 'gradient' && start.continues === null) {
       must('L2', start.version === newest, `lease ${start.lease} begins at ${start.version}, the newest is ${newest}`)
     }
+    must(
+      'L2',
+      version === null || version === start.version,
+      `lease ${start.lease} was to begin at ${version}, not ${start.version}`,
+    )
     const same =
       before === undefined ||
       (before.version === start.version && before.localRate === start.localRate && before.continues === start.continues)

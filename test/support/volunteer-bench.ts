@@ -76,6 +76,7 @@ class VolunteerBench {
       run: 'r',
       stage: 0,
       kind: 'gradient',
+      version: null,
       model: this.modelHash,
       seed: 5,
       shuffled: true,

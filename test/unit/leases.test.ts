@@ -12,6 +12,7 @@ function lease(id: string, volunteer: string, expectedMs = 1_000): Lease {
     volunteer,
     stage: 0,
     kind: 'gradient',
+    version: null,
     from: 'shuffled',
     fraction: 1,
     reduce: 'mean',

@@ -68,6 +68,29 @@ describe('journal', () => {
 })
 
 describe('leases', () => {
+  const pass = { name: 'gradient-descent', portionSize: 20, batchSize: 20 }
+  for (const [name, changes] of Object.entries({
+    'a batch': { ...synchronous, dataset: { name: 'mnist', train: 8, test: 10 } },
+    'a pass': { strategy: pass, updateRule: undefined },
+  })) {
+    it(`[L11] leaves the last portion of ${name} to who has none, not to who wants one ahead`, () => {
+      const at = desk(changes)
+      for (const who of ['ann', 'bob']) at.hello(who)
+      at.start('ann', at.lease('ann'))
+      expect(at.ask('ann')).toMatch(/for those who have nothing to do/)
+      const bobs = at.lease('bob')
+      expect(at.submit('bob', bobs, at.start('bob', bobs).version)).toMatchObject({ ok: true })
+    })
+
+    it(`[L11] lets one have the last portion of ${name} at hand when nobody else is there`, () => {
+      const at = desk(changes)
+      for (const who of ['ann', 'bob']) at.hello(who)
+      at.start('ann', at.lease('ann'))
+      at.runs.bye('bob', at.now)
+      expect(at.lease('ann')).toBeTypeOf('object')
+    })
+  }
+
   it('[L3] settles a lease once, however often it is sent, at once or later', () => {
     const at = desk()
     at.hello('ann')

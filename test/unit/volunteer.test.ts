@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import type { ModelDescription } from '../../client/volunteer/compute/engine.ts'
 import { codecs, decodeVector } from '../../shared/codec.ts'
 import { layout } from '../../shared/layout.ts'
-import type { Lease } from '../../shared/protocol.ts'
+import { type Lease, refuse } from '../../shared/protocol.ts'
 import { PromptClock } from '../support/prompt-clock.ts'
 import { SoftmaxEngine } from '../support/softmax-engine.ts'
 import { benchForEachTest, expected, model, parametersOf, reached } from '../support/volunteer-bench.ts'
@@ -110,6 +110,39 @@ describe('a volunteer', () => {
       events.slice(0, events.indexOf('update')).filter((event) => event === 'lease').length,
     ).toBeGreaterThanOrEqual(2)
     expect(bench.coordinator.updates.map(({ next }) => next)).toEqual(['l2', 'l3', 'l4', undefined])
+  })
+
+  test('[L2] fetches the parameters beside the examples where the lease says their version', async () => {
+    const certain = lease('l1', { version: 3 })
+    const shards = certain.segments.map(({ shard }) => shard)
+    bench.coordinator.startOf = () => ({ version: 3 })
+    bench.coordinator.grant(certain)
+    const versions = () =>
+      bench.coordinator.log.filter(({ event, request }) => event === 'download' && request.blob.run)
+    // No shard comes before the parameters are asked for.
+    bench.coordinator.hold = (event, { blob }) =>
+      event === 'download' && shards.includes(blob.hash) ? reached(() => versions().length > 0) : undefined
+    volunteer()
+    await updated(1)
+    const { gradient } = await expected(certain, parametersOf(3), 0)
+    expect(decodeVector(codecs.f32, bench.coordinator.updates[0].bytes, model.layout.size)).toEqual(gradient)
+    expect(versions()).toHaveLength(1)
+  })
+
+  test('fetches them once more, with the start, where they did not come', async () => {
+    const certain = lease('l1', { version: 3 })
+    const shards = certain.segments.map(({ shard }) => shard)
+    bench.coordinator.startOf = () => ({ version: 3 })
+    bench.coordinator.grant(certain)
+    let refused = 0
+    bench.coordinator.intervene = (event, { blob }: { blob: { run?: string } }) =>
+      event === 'download' && blob.run && refused++ === 0 ? refuse('version-gone', 'for the test') : undefined
+    bench.coordinator.hold = (event, { blob }) =>
+      event === 'download' && shards.includes(blob.hash) ? reached(() => refused > 0) : undefined
+    volunteer()
+    await updated(1)
+    expect(bench.coordinator.updates[0]).toMatchObject({ lease: 'l1', version: 3 })
+    expect(bench.coordinator.givenBack).toEqual([])
   })
 
   test('[L10] where leases overlap computes the second one while the update of the first is on its way', async () => {
