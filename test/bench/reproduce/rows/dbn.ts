@@ -62,8 +62,8 @@ export const dbnLong = classifierRow({
     ),
 })
 
-/** In minibatches of 120 with dropout: shares below the published ones, which are for many more updates. */
-const dropped = of('dbn-dropout', 120)
+/** As row `dbn`, for twice as long, with more dropout: still below the published shares, which are for many more updates. */
+const dropped = of('dbn-dropout', 1000)
 
 export const dbnDropout = classifierRow({
   name: 'dbn-dropout',
@@ -75,7 +75,8 @@ export const dbnDropout = classifierRow({
   reach: 1.1,
   aim: 1,
   grid: (volunteers) => ({
-    gentle: dropped(CHOICE_SEED, volunteers),
+    gentle: dropped(CHOICE_SEED, volunteers, { model: { dropout: { input: 0.1, hidden: 0.3 } } }),
+    stronger: dropped(CHOICE_SEED, volunteers),
     published: dropped(CHOICE_SEED, volunteers, { model: { dropout: { input: 0.2, hidden: 0.5 } } }),
   }),
 })
