@@ -87,6 +87,11 @@ export class Outgoing {
     this.narrowedAt = 0
   }
 
+  /** Nothing is left to send: what is not received is under way. */
+  get allSent(): boolean {
+    return this.sent === this.size
+  }
+
   get complete(): boolean {
     return this.received === this.size
   }

@@ -14,6 +14,7 @@ import { type AnswerOf, type BlobName, CHUNK_BYTES, type UpdateRequest } from '.
 import { Incoming, Outgoing } from '../../shared/transfer.ts'
 import type { BlobCache } from './blobs.ts'
 import { ConnectionLost, Refused } from './connection.ts'
+import { handled } from './handled.ts'
 import type { Session } from './session.ts'
 
 const HTTP_WITHIN_MS = 60_000
@@ -116,8 +117,7 @@ export async function submit(
       let verdict = await session.askOnce('update', { ...update, size: payload.length, ...inline, ...named(next()) })
       while (verdict.verdict === 'send') {
         upload.resume(verdict.offset)
-        await send(session, update.lease, upload, payload)
-        verdict = await session.askOnce('finish', { lease: update.lease, ...named(next()) })
+        verdict = await send(session, update.lease, upload, payload, next)
       }
       return verdict
     } catch (error) {
@@ -130,17 +130,28 @@ export async function submit(
 
 const named = (lease: string | undefined) => (lease === undefined ? {} : { next: lease })
 
-async function send(session: Session, lease: string, upload: Outgoing, payload: Uint8Array): Promise<void> {
+/** Says that it is finished with the last chunk, which is dealt with before: no round trip is lost. */
+async function send(
+  session: Session,
+  lease: string,
+  upload: Outgoing,
+  payload: Uint8Array,
+  next: () => string | undefined,
+): Promise<AnswerOf<'finish'>> {
+  const finish = () => handled(session.askOnce('finish', { lease, ...named(next()) }))
+  let finished: ReturnType<typeof finish> | null = null
   const underWay: Asked<'chunk'>[] = []
   while (!upload.complete) {
     for (let cut = upload.next(); cut; cut = upload.next()) {
       const bytes = payload.subarray(cut.offset, cut.offset + cut.length)
       underWay.push(asked(session, session.askOnce('chunk', { lease, offset: cut.offset, bytes })))
     }
+    if (upload.allSent) finished ??= finish()
     const chunk = await underWay.shift()
     if (chunk === undefined) throw new ConnectionLost('the upload came to a halt')
     upload.acknowledge(chunk.answer.received, chunk.tookMs)
   }
+  return finished ?? finish()
 }
 
 /** A chunk's answer, and how long it was under way. */
@@ -148,10 +159,8 @@ type Asked<E extends 'download' | 'chunk'> = Promise<{ readonly answer: AnswerOf
 
 function asked<E extends 'download' | 'chunk'>({ clock }: Session, asking: Promise<AnswerOf<E>>): Asked<E> {
   const since = clock.now()
-  const timed = asking.then((answer) => ({ answer, tookMs: clock.now() - since }))
-  // Several are under way and awaited in order: one that fails before its turn must not end the process.
-  timed.catch(() => {})
-  return timed
+  // Several are under way and awaited in order.
+  return handled(asking.then((answer) => ({ answer, tookMs: clock.now() - since })))
 }
 
 /** True where it cannot be told: crypto.subtle exists on secure origins only. */

@@ -23,6 +23,7 @@ import type { BlobCache } from './blobs.ts'
 import { type Clock, systemClock } from './clock.ts'
 import type { Engine, Trainer } from './compute/engine.ts'
 import { Refused } from './connection.ts'
+import { handled } from './handled.ts'
 import { computeLease, type LeaseResult } from './lease-work.ts'
 import { type LoadedModel, Materials, type ReadyLease } from './materials.ts'
 import { Pace } from './pace.ts'
@@ -434,10 +435,4 @@ export class Volunteer {
   private report(): void {
     this.options.onStatus?.(this.status)
   }
-}
-
-/** It is awaited later: failing before then must not end the process. */
-function handled<T>(promise: Promise<T>): Promise<T> {
-  promise.catch(() => {})
-  return promise
 }

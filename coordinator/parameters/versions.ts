@@ -1,7 +1,7 @@
 /**
  * Versions: the published states of the parameters that somebody may still ask for. A version's bytes never change
- * and are encoded once, however many volunteers fetch it. A version is kept while somebody holds it (a started lease,
- * an evaluation), the newest ones first where all of them would not fit in memory; whoever asks for one that is gone
+ * and are encoded once, however many volunteers fetch it. A version is kept while somebody holds it (a lease from when
+ * its version is certain, an evaluation), the newest ones first where all of them would not fit in memory; whoever asks for one that is gone
  * takes a new lease.
  */
 import { codecs, encodeVector } from '../../shared/codec.ts'

@@ -114,6 +114,7 @@ export class Granting {
       },
       now,
     )
+    if (work.version !== null) this.history.versions.hold(work.version)
     return { ok: true, lease: this.describe(granted, model()) }
   }
 

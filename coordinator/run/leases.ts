@@ -18,7 +18,7 @@ export interface Lease {
   /** Index of the run's stage. */
   readonly stage: number
   readonly kind: 'gradient' | 'evaluate'
-  /** What it will be bound to, where that is certain. */
+  /** What it will be bound to, where that is certain when it is granted. */
   readonly version: number | null
   /** Of the training examples in the epoch's shuffled order, of those as stored, or of the test examples. */
   readonly from: 'shuffled' | 'train' | 'test'

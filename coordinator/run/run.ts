@@ -58,9 +58,7 @@ export class Run {
   readonly history: History
   bytesDown = 0
   private readonly dataset: Dataset
-  private readonly leases = new Leases((lease) => {
-    if (lease.state === 'started') this.versions.release(lease.binding.version)
-  })
+  private readonly leases = new Leases((lease) => this.releaseVersion(lease))
   private readonly granting: Granting
   private readonly belief: Belief
   private examiner: Examiner
@@ -212,11 +210,17 @@ export class Run {
           ? this.history.strategy.bind(id, volunteer, this.parameters.version, this.history.stage.rate)
           : { version: this.examiner.version, localRate: 0, continues: null }
       if (binding.version === null) return this.lostFor(lease, refuse('version-gone', 'this evaluation is over'))
-      this.versions.hold(binding.version)
+      if (lease.version === null) this.versions.hold(binding.version)
       lease = this.leases.start(id, volunteer, { ...binding, version: binding.version }, now)
     }
     const { version, localRate, continues } = (lease as StartedLease).binding
     return { lease: id, version, localRate, continues, deadlineMs: lease.deadline - now }
+  }
+
+  /** It was held from when it was certain: when the lease was granted, or started. */
+  private releaseVersion(lease: HeldLease): void {
+    const version = lease.state === 'started' ? lease.binding.version : lease.version
+    if (version !== null && lease.stage === this.history.stage.index) this.versions.release(version)
   }
 
   /** May this update be sent? Everything but its bytes is checked; null means yes. */

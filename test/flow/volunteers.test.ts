@@ -90,6 +90,20 @@ describe('a run', () => {
     expect(test.at(-1)!.accuracy).toBeGreaterThan(test[0].accuracy)
   })
 
+  test('in batches refuses nothing to four volunteers [L2]', async () => {
+    const coordinator = await coordinate()
+    const { run } = await coordinator.createRun({
+      ...SMALL,
+      dataset: { name: 'mnist', train: 400, test: 10 },
+      strategy: { name: 'synchronous', batchSize: 40, portionSize: 10 },
+      stop: { epochs: 10 },
+    })
+    const inside = coordinator.runs.get(run)!
+    for (let n = 0; n < 4; n++) headless(coordinator.url, '--run', run, '--pace', '200')
+    await until('every example is counted', () => inside.trained, 40_000)
+    expect(await (await fetch(`${coordinator.url}/metrics`)).text()).not.toContain('crowdgrad_refusals_total{')
+  })
+
   test('with one worker, fetch = push = 1, codec f32 and rule sgd has the bits of sequential SGD [D1]', async () => {
     const coordinator = await coordinate()
     // The last minibatch of an epoch is a short one.

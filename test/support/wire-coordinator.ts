@@ -48,6 +48,8 @@ export class WireCoordinator {
   /** What a message waits for before it is dealt with. */
   // biome-ignore lint/suspicious/noExplicitAny: a test knows what it asked for.
   hold: (event: EventName, request: any) => Promise<void> | undefined = () => undefined
+  /** What its answer waits for. */
+  holdAnswer: (event: EventName) => Promise<void> | undefined = () => undefined
   blobAddress: string | null = null
   /** The most downloads that were unanswered at once. */
   mostDownloads = 0
@@ -133,7 +135,11 @@ export class WireCoordinator {
         else if (typeof intervention === 'object') acknowledge(intervention)
         else {
           const held = this.hold(event, request) ?? Promise.resolve()
-          void held.then(() => this.replies[event](request as never)).then(answer)
+          const replied = held.then(() => this.replies[event](request as never))
+          void replied.then(async (reply) => {
+            await this.holdAnswer(event)
+            answer(reply)
+          })
         }
         this.look()
       })

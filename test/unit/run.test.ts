@@ -68,6 +68,32 @@ describe('journal', () => {
 })
 
 describe('leases', () => {
+  it.each([
+    ['a batch', synchronous],
+    [
+      'a pass',
+      {
+        strategy: { name: 'gradient-descent', portionSize: 20, batchSize: 20 },
+        updateRule: undefined,
+        stop: { epochs: 4 },
+      },
+    ],
+  ])('[L2] of %s says its version when granted, and has its parameters from then on', (_name, changes) => {
+    const at = desk(changes)
+    at.hello('ann')
+    const run = at.runs.get('r0')!
+    for (let version = 0; version < 3; version++) {
+      const granted = [at.lease('ann'), at.lease('ann')]
+      expect(granted.map((lease) => lease.version)).toEqual([version, version])
+      for (const lease of granted) {
+        expect(run.versions.bytes(version)).not.toBeNull()
+        expect(at.start('ann', lease).version).toBe(version)
+        expect(at.submit('ann', lease, version)).toMatchObject({ ok: true })
+      }
+      expect(run.versions.bytes(version)).toBeNull()
+    }
+  })
+
   const pass = { name: 'gradient-descent', portionSize: 20, batchSize: 20 }
   for (const [name, changes] of Object.entries({
     'a batch': { ...synchronous, dataset: { name: 'mnist', train: 8, test: 10 } },

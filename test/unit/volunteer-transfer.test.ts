@@ -258,6 +258,14 @@ describe('an update', () => {
     expect(accepted?.start).toMatchObject({ lease: 'l2' })
   })
 
+  test('is finished with its last chunk: no chunk needs to be acknowledged before', async () => {
+    coordinator.holdAnswer = (event) =>
+      event === 'chunk' ? coordinator.until(() => coordinator.events().includes('finish')) : undefined
+    const payload = bytesOf(3 * CHUNK_BYTES)
+    expect(await submit(session, update, payload, () => undefined)).toMatchObject({ verdict: 'accepted' })
+    expect(same(coordinator.updates[0].bytes, payload)).toBe(true)
+  })
+
   test('that is refused is not sent', async () => {
     coordinator.intervene = (event) =>
       event === 'update' ? { ok: false, code: 'stale', message: 'too old', next: 'new-lease' } : undefined
