@@ -99,14 +99,16 @@ export async function download(session: Session, blob: BlobName, expectedSize = 
 }
 
 /**
- * Announces an update and sends it. `next` is asked at the last moment which lease is to start with the answer.
- * Returns null when the coordinator says that the lease had settled before an acknowledgement that was lost.
+ * Announces an update and sends it, with `certain` without waiting for leave: it cannot be stale. `next` is asked at the
+ * last moment which lease is to start with the answer. Returns null when the coordinator says that the lease had settled
+ * before an acknowledgement that was lost.
  */
 export async function submit(
   session: Session,
   update: Omit<UpdateRequest, 'size' | 'payload' | 'next'>,
   payload: Uint8Array,
   next: () => string | undefined,
+  certain = false,
 ): Promise<Accepted | null> {
   const upload = new Outgoing(payload.length)
   const inline = payload.length > 0 && payload.length <= CHUNK_BYTES ? { payload } : {}
@@ -114,7 +116,11 @@ export async function submit(
   let inDoubt = false
   for (let attempt = 0; ; attempt++) {
     try {
-      let verdict = await session.askOnce('update', { ...update, size: payload.length, ...inline, ...named(next()) })
+      const announced = session.askOnce('update', { ...update, size: payload.length, ...inline, ...named(next()) })
+      const early = certain && attempt === 0 && payload.length > CHUNK_BYTES
+      const sent = early ? handled(send(session, update.lease, upload, payload, next)) : null
+      let verdict = await announced
+      if (sent !== null && verdict.verdict === 'send') verdict = await sent
       while (verdict.verdict === 'send') {
         upload.resume(verdict.offset)
         verdict = await send(session, update.lease, upload, payload, next)

@@ -327,7 +327,7 @@ export class Volunteer {
     const counts = { minibatches, examples, lossSum, correct, measureSum, computeMs }
     const update = { lease: lease.id, version: start.version, ...counts }
     const sent = this.sending
-      .then(() => submit(session, update, payload, next))
+      .then(() => submit(session, update, payload, next, lease.version !== null))
       .then(
         (accepted) => {
           this.accepted(ready, result)

@@ -266,6 +266,22 @@ describe('an update', () => {
     expect(same(coordinator.updates[0].bytes, payload)).toBe(true)
   })
 
+  test('that cannot be stale is sent with its announcement', async () => {
+    coordinator.holdAnswer = (event) =>
+      event === 'update' ? coordinator.until(() => coordinator.events().includes('finish')) : undefined
+    const payload = bytesOf(WINDOW_MOST * CHUNK_BYTES + 3)
+    expect(await submit(session, update, payload, () => 'l2', true)).toMatchObject({ start: { lease: 'l2' } })
+    expect(same(coordinator.updates[0].bytes, payload)).toBe(true)
+    expectOnce('chunk', payload.length)
+  })
+
+  test('that was sent with its announcement is refused as any other', async () => {
+    coordinator.intervene = (event) =>
+      event === 'update' ? { ok: false, code: 'non-finite', message: 'no number', next: 'new-lease' } : undefined
+    await expect(submit(session, update, bytesOf(3 * CHUNK_BYTES), () => undefined, true)).rejects.toThrow('no number')
+    expect(coordinator.updates).toEqual([])
+  })
+
   test('that is refused is not sent', async () => {
     coordinator.intervene = (event) =>
       event === 'update' ? { ok: false, code: 'stale', message: 'too old', next: 'new-lease' } : undefined
@@ -273,27 +289,34 @@ describe('an update', () => {
     expect(coordinator.events()).not.toContain('chunk')
   })
 
-  test.each(['cut-before', 'cut-after'] as const)(
-    'goes on where it was after the connection was lost (%s)',
-    async (cut) => {
-      const chunks = 4 * WINDOW_MOST
-      const payload = bytesOf(chunks * CHUNK_BYTES)
-      coordinator.intervene = (event, _request, count) => (event === 'chunk' && count % 10 === 0 ? cut : undefined)
-      await submit(session, update, payload, () => undefined)
-      expect(same(coordinator.updates[0].bytes, payload)).toBe(true)
-      const cuts = coordinator.hellos.length - 1
-      expect(cuts).toBeGreaterThan(0)
-      expect(sum(lengths('chunk'))).toBeLessThanOrEqual(payload.length + cuts * WINDOW_MOST * CHUNK_BYTES)
-    },
-  )
+  test.each([
+    ['cut-before', false],
+    ['cut-after', false],
+    ['cut-before', true],
+    ['cut-after', true],
+  ] as const)('goes on where it was after the connection was lost (%s, certain: %s)', async (cut, certain) => {
+    const chunks = 4 * WINDOW_MOST
+    const payload = bytesOf(chunks * CHUNK_BYTES)
+    coordinator.intervene = (event, _request, count) => (event === 'chunk' && count % 10 === 0 ? cut : undefined)
+    await submit(session, update, payload, () => undefined, certain)
+    expect(same(coordinator.updates[0].bytes, payload)).toBe(true)
+    const cuts = coordinator.hellos.length - 1
+    expect(cuts).toBeGreaterThan(0)
+    expect(sum(lengths('chunk'))).toBeLessThanOrEqual(payload.length + cuts * WINDOW_MOST * CHUNK_BYTES)
+  })
 
-  test.each(['update', 'finish'] as const)(
-    'whose acknowledgement is lost (of %s) is announced again, and counts',
-    async (event) => {
+  test.each([
+    ['update', false],
+    ['finish', false],
+    ['update', true],
+    ['finish', true],
+  ] as const)(
+    'whose acknowledgement is lost (of %s, certain: %s) is announced again, and counts',
+    async (event, certain) => {
       coordinator.intervene = (happened, _request, count) =>
         happened === event && count === 1 ? 'cut-after' : undefined
       const payload = bytesOf(event === 'update' ? 100 : 2 * CHUNK_BYTES)
-      expect(await submit(session, update, payload, () => undefined)).toBeNull()
+      expect(await submit(session, update, payload, () => undefined, certain)).toBeNull()
       expect(coordinator.updates).toHaveLength(1)
       expect(coordinator.hellos).toHaveLength(2)
     },
