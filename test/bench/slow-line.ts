@@ -7,47 +7,19 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { startServer } from '../../coordinator/server.ts'
 import { parseRunSpec } from '../../shared/run-spec.ts'
+import { openLine } from './line.ts'
 import { type Row, report } from './report.ts'
 
-const BITS_PER_MS = 20_000
-const DELAY_MS = 20
+const LINE = { megabits: 20, delayMs: 20 }
 const PUSHES = [8, 32, 128]
 /** Few, so that the shards are there before anything is measured. */
 const EXAMPLES = 10_000
 const SECONDS = 12
-
-/** A line to `port`: what goes in comes out later, and not faster than the line is. */
-async function line(port: number): Promise<{ server: Server; port: number }> {
-  const server = createServer((near) => {
-    const far = connect(port, '127.0.0.1')
-    slowly(near, far)
-    slowly(far, near)
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  return { server, port: (server.address() as AddressInfo).port }
-}
-
-function slowly(from: Socket, to: Socket): void {
-  let freeAt = 0
-  /** In order: timers of two lengths may fire in another one. */
-  const underWay: Buffer[] = []
-  from.setNoDelay(true)
-  from.on('data', (bytes) => {
-    const now = performance.now()
-    freeAt = Math.max(now, freeAt) + (8 * bytes.length) / BITS_PER_MS
-    underWay.push(bytes)
-    setTimeout(() => to.writable && to.write(underWay.shift()!), freeAt - now + DELAY_MS)
-  })
-  const end = () => to.destroy()
-  from.on('close', end)
-  from.on('error', end)
-}
 
 async function examplesPerSecond(pushEvery: number, overlap: boolean, slow: boolean): Promise<number> {
   const parsed = parseRunSpec({
@@ -64,8 +36,8 @@ async function examplesPerSecond(pushEvery: number, overlap: boolean, slow: bool
   const folder = mkdtempSync(join(tmpdir(), 'crowdgrad-slow-line-'))
   const coordinator = await startServer({ port: 0, dataFolder: folder, ownVolunteer: false })
   const { run } = coordinator.runs.create('slow', parsed.spec, Date.now())
-  const slowed = await line(Number(new URL(coordinator.url).port))
-  const address = slow ? `http://127.0.0.1:${slowed.port}` : coordinator.url
+  const slowed = await openLine(coordinator.url, LINE)
+  const address = slow ? slowed.url : coordinator.url
   const headless = fileURLToPath(new URL('../../client/volunteer/headless.ts', import.meta.url))
   const child: ChildProcess = spawn(process.execPath, ['--import', 'tsx', headless, address, '--backend', 'wasm'], {
     stdio: 'ignore',
@@ -79,7 +51,7 @@ async function examplesPerSecond(pushEvery: number, overlap: boolean, slow: bool
     return (1000 * (counted() - before.examples)) / (performance.now() - before.at)
   } finally {
     child.kill('SIGKILL')
-    slowed.server.close()
+    slowed.close()
     await coordinator.close()
     rmSync(folder, { recursive: true, force: true })
   }

@@ -3,9 +3,9 @@
  * both ways: 3.3 MB up for each portion and 3.3 MB down for each volunteer and step, on loopback. For one and two
  * headless WASM volunteers: milliseconds a step, what their leases computed of it (the longest of the portions that run
  * side by side), and the share that is left for transfers, journal and fold. The coordinator's and the journal's CPU
- * time is that of this process.
+ * time is that of this process. With a line (100x50: 100 Mbit/s and 50 ms each way) volunteers are behind one each.
  *
- *     npm run bench -- step [rounds] [volunteers,…]
+ *     npm run bench -- step [rounds] [volunteers,…] [line]
  */
 import { spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -15,10 +15,13 @@ import { fileURLToPath } from 'node:url'
 import { startServer } from '../../coordinator/server.ts'
 import { parseRunSpec } from '../../shared/run-spec.ts'
 import { GRID } from './grid-task.ts'
+import { openLine } from './line.ts'
 import { median, type Row, report } from './report.ts'
 
 const ROUNDS = Number(process.argv[2] ?? 3)
 const CROWDS = (process.argv[3] ?? '1,2').split(',').map(Number)
+/** null: on loopback. */
+const LINE = process.argv[4]?.split('x').map(Number) ?? null
 const BATCH = 128
 const PORTIONS = 2
 /** Few, so that the shards are there before anything is measured: one epoch. */
@@ -49,8 +52,10 @@ async function steps(volunteers: number): Promise<Step> {
   const server = await startServer({ port: 0, dataFolder: folder, ownVolunteer: false })
   const run = server.runs.get(server.runs.create('step', spec, Date.now()).run)!
   const headless = fileURLToPath(new URL('../../client/volunteer/headless.ts', import.meta.url))
+  const line = LINE && (await openLine(server.url, { megabits: LINE[0], delayMs: LINE[1] }))
+  const { url } = line ?? server
   const children = Array.from({ length: volunteers }, () =>
-    spawn(process.execPath, ['--import', 'tsx', headless, server.url, '--backend', 'wasm'], { stdio: 'ignore' }),
+    spawn(process.execPath, ['--import', 'tsx', headless, url, '--backend', 'wasm'], { stdio: 'ignore' }),
   )
   const seconds = (count: number) => new Promise((resolve) => setTimeout(resolve, 1000 * count))
   const seen = () => {
@@ -75,6 +80,7 @@ async function steps(volunteers: number): Promise<Step> {
     }
   } finally {
     for (const child of children) child.kill('SIGKILL')
+    line?.close()
     await server.close()
     rmSync(folder, { recursive: true, force: true })
   }
