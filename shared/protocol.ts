@@ -14,8 +14,9 @@
  *     giveBack I stop               ─► the lease is free again
  *                                  ◄─ progress (how the run goes), refused (a message nobody asked an answer for)
  *
- * A small update travels inside `update`; a larger one is announced first, so a stale one is never sent. Uploads and
- * downloads resume at their last acknowledged byte. Nothing is trusted before its schema has parsed it.
+ * A small update travels inside `update`; a larger one is announced first, so that a stale one is not sent; where none can
+ * be stale its chunks follow at once, as `finish` follows the last chunk. Uploads and downloads resume at their last
+ * acknowledged byte. Nothing is trusted before its schema has parsed it.
  */
 import { z } from 'zod'
 import { BACKENDS } from './backends.ts'
