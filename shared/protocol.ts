@@ -14,8 +14,8 @@
  *     giveBack I stop               ─► the lease is free again
  *                                  ◄─ progress (how the run goes), refused (a message nobody asked an answer for)
  *
- * A small update travels inside `update`; a larger one is announced first, so that a stale one is not sent; where none can
- * be stale its chunks follow at once, as `finish` follows the last chunk. Uploads and downloads resume at their last
+ * A small update travels inside `update`; a larger one is announced first, so that what nobody wants any more is not
+ * sent; of a lease that is sure of being wanted the chunks follow at once, as `finish` follows the last chunk. Uploads and downloads resume at their last
  * acknowledged byte. Nothing is trusted before its schema has parsed it.
  */
 import { z } from 'zod'
@@ -23,7 +23,7 @@ import { BACKENDS } from './backends.ts'
 import { CODECS } from './codec-names.ts'
 
 /** Raised with every change that an older page could misread. */
-export const PROTOCOL_VERSION = 5
+export const PROTOCOL_VERSION = 6
 
 /** A blob travels in chunks of this many bytes: heartbeats are never starved on a slow uplink. */
 export const CHUNK_BYTES = 64 * 1024
@@ -211,6 +211,10 @@ export const lease = z.object({
    * no time from computing: its parameters lack this update.
    */
   overlaps: z.boolean(),
+  /**
+   * Nothing that others do makes the update useless, unless it is late: its chunks may follow its announcement at once.
+   */
+  sure: z.boolean(),
   batchSize: z.int().min(1),
   /** The examples, in order. */
   segments: z.array(segment).min(1),

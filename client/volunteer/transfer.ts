@@ -4,7 +4,7 @@
  * Both ways go in chunks with a window of them under way (shared/transfer.ts), and both survive lost connections. A
  * download asks for chunks by offset, each of which may be asked again, so it goes on with the first byte that is
  * missing. An upload is announced, sent and finished; what comes over one connection is dealt with in order, so no step
- * waits for the answer to the one before, but for leave to send what may be stale. When the connection is lost anywhere
+ * waits for the answer to the one before, but for leave to send what may be unwanted by now. When the connection is lost anywhere
  * in between, it is announced again, and the answer says from where to go on, or that the update was taken already and
  * only its acknowledgement was lost.
  *
@@ -100,7 +100,7 @@ export async function download(session: Session, blob: BlobName, expectedSize = 
 }
 
 /**
- * Announces an update and sends it, with `certain` without waiting for leave: it cannot be stale. `next` is asked at the
+ * Announces an update and sends it, where that is `sure` of being wanted without waiting for leave. `next` is asked at the
  * last moment which lease is to start with the answer. Returns null when the coordinator says that the lease had settled
  * before an acknowledgement that was lost.
  */
@@ -109,7 +109,7 @@ export async function submit(
   update: Omit<UpdateRequest, 'size' | 'payload' | 'next'>,
   payload: Uint8Array,
   next: () => string | undefined,
-  certain = false,
+  sure = false,
 ): Promise<Accepted | null> {
   const upload = new Outgoing(payload.length)
   const inline = payload.length > 0 && payload.length <= CHUNK_BYTES ? { payload } : {}
@@ -118,7 +118,7 @@ export async function submit(
   for (let attempt = 0; ; attempt++) {
     try {
       const announced = session.askOnce('update', { ...update, size: payload.length, ...inline, ...named(next()) })
-      const early = certain && attempt === 0 && payload.length > CHUNK_BYTES
+      const early = sure && attempt === 0 && payload.length > CHUNK_BYTES
       const sent = early ? handled(send(session, update.lease, upload, payload, next)) : null
       let verdict = await announced
       if (sent !== null && verdict.verdict === 'send') verdict = await sent

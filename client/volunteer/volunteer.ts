@@ -3,7 +3,8 @@
  * file is what it calls, in the order in which it calls it.
  *
  *     hello ─► lease ─► start ─► parameters ─► compute ─► update ─► (accepted) ─► the next lease's start ─► …
- *                                                 └─ meanwhile: the next lease, its shards and its model
+ *                                                 └─ meanwhile: the next lease, its model and its shards, and
+ *                                                    its parameters where it says its version
  *
  * One lease is computed while the next is fetched. The update names a lease that is fetched, so its acceptance brings
  * that lease's Start: bound after our own update, it never begins behind ourselves, and no round trip is lost. Where
@@ -279,10 +280,10 @@ export class Volunteer {
     const floats = handled(
       download(session, { run, version }, payloadSize(codec, size)).then((bytes) => decodeVector(codec, bytes, size)),
     )
-    const coming = { run, version, welcome, floats }
-    this.parameters = coming
+    const fetched = { run, version, welcome, floats }
+    this.parameters = fetched
     floats.catch(() => {
-      if (this.parameters === coming) this.parameters = null
+      if (this.parameters === fetched) this.parameters = null
     })
     return floats
   }
@@ -327,7 +328,7 @@ export class Volunteer {
     const counts = { minibatches, examples, lossSum, correct, measureSum, computeMs }
     const update = { lease: lease.id, version: start.version, ...counts }
     const sent = this.sending
-      .then(() => submit(session, update, payload, next, lease.version !== null))
+      .then(() => submit(session, update, payload, next, lease.sure))
       .then(
         (accepted) => {
           this.accepted(ready, result)

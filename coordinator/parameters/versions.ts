@@ -1,8 +1,8 @@
 /**
  * Versions: the published states of the parameters that somebody may still ask for. A version's bytes never change
  * and are encoded once, however many volunteers fetch it. A version is kept while somebody holds it (a lease from when
- * its version is certain, an evaluation), the newest ones first where all of them would not fit in memory; whoever asks for one that is gone
- * takes a new lease.
+ * its version is certain, an evaluation), the newest ones first where all of them would not fit in memory; whoever asks
+ * for one that is gone takes a new lease.
  */
 import { codecs, encodeVector } from '../../shared/codec.ts'
 import type { CodecName } from '../../shared/codec-names.ts'
@@ -34,7 +34,7 @@ export class Versions {
     this.capacity = Math.max(KEPT_MIN, Math.floor(BUDGET_BYTES / (4 * parameters.size)))
   }
 
-  /** Somebody is bound to the version: while it is held, it is kept. One that is gone stays gone. */
+  /** Somebody is to work on the version: while it is held, it is kept. One that is gone stays gone. */
   hold(version: number): void {
     const kept = this.kept.get(version)
     if (kept !== undefined) kept.holders++
@@ -61,7 +61,7 @@ export class Versions {
     }
   }
 
-  /** The version's encoded bytes; null when it is gone or nobody was ever bound to it. */
+  /** The version's encoded bytes; null when it is gone or nobody has ever held it. */
   bytes(version: number): Uint8Array | null {
     const kept = this.kept.get(version)
     if (kept === undefined) return null

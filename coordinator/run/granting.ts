@@ -45,7 +45,8 @@ export class Granting {
     }
   }
 
-  training(member: Member, model: () => string, now: number): LeaseReply {
+  /** `elsewhere`: leases of other runs that it holds. */
+  training(member: Member, model: () => string, elsewhere: number, now: number): LeaseReply {
     const { state, trained } = this.history
     if (state !== 'running') return wait(`the run is ${state}`)
     if (trained) return wait('training is complete; the model is being tested')
@@ -65,7 +66,7 @@ export class Granting {
         return outstanding(leases.all(), stage.index, now)
       },
       idle: (volunteer) => roster.idle(volunteer, holds, now),
-      spare: (free) => !holds(member.volunteer) || free > roster.unoccupied(holds, now),
+      mayTake: (free) => (elsewhere === 0 && !holds(member.volunteer)) || free > roster.unoccupied(holds, now),
     })
     if ('wait' in draft) return wait(draft.wait)
     const {
@@ -77,9 +78,10 @@ export class Granting {
       reduce = 'mean',
       compensated = false,
       overlaps = false,
+      sure = false,
     } = draft
     const from = shuffled ? 'shuffled' : 'train'
-    const sums = { fraction, reduce, compensated, overlaps, batchSize }
+    const sums = { fraction, reduce, compensated, overlaps, sure, batchSize }
     const version = stage.strategy.lockstep ? stage.parameters.version : null
     const work = { kind: 'gradient', version, from, stretches, ...sums, budgetMs, timeBoxed } as const
     return this.grant(member, model, work, now)
@@ -89,7 +91,14 @@ export class Granting {
     const taken = examiner.take()
     if (taken === null) return wait('nothing is to be evaluated now')
     const budgetMs = 1000 * this.history.spec.leaseSeconds
-    const sums = { fraction: 1, reduce: 'mean', compensated: false, overlaps: false, batchSize: 500 } as const
+    const sums = {
+      fraction: 1,
+      reduce: 'mean',
+      compensated: false,
+      overlaps: false,
+      sure: false,
+      batchSize: 500,
+    } as const
     const whole = { kind: 'evaluate', version: examiner.version, ...sums, budgetMs, timeBoxed: false } as const
     return this.grant(member, model, { ...whole, from: taken.side, stretches: taken.stretches }, now)
   }
@@ -142,6 +151,7 @@ export class Granting {
       reduce,
       compensated,
       overlaps,
+      sure,
       timeBoxed,
       budgetMs,
     } = lease
@@ -159,6 +169,7 @@ export class Granting {
       reduce,
       compensated,
       overlaps,
+      sure,
       batchSize,
       segments: this.shards[from].segments(stretches),
       budgetMs: timeBoxed ? budgetMs : 1e9,

@@ -30,6 +30,8 @@ export interface Lease {
   readonly compensated: boolean
   /** The one after it is started before it has settled. */
   readonly overlaps: boolean
+  /** Its update may be sent without asking for leave. */
+  readonly sure: boolean
   readonly batchSize: number
   readonly budgetMs: number
   readonly timeBoxed: boolean

@@ -180,7 +180,7 @@ export class Run {
       return refuse('busy', `a volunteer holds at most ${most} leases`, WAIT_MS)
     }
     if (!member.trusted || (this.suspect && !this.examiner.waiting)) {
-      return this.granting.training(member, model, now)
+      return this.granting.training(member, model, elsewhere, now)
     }
     return this.granting.evaluation(member, this.examiner, model, now)
   }
@@ -211,6 +211,8 @@ export class Run {
           : { version: this.examiner.version, localRate: 0, continues: null }
       if (binding.version === null) return this.lostFor(lease, refuse('version-gone', 'this evaluation is over'))
       if (lease.version === null) this.versions.hold(binding.version)
+      else if (lease.version !== binding.version)
+        throw new Error(`invariant: lease ${id} was to start at version ${lease.version}, not ${binding.version}`)
       lease = this.leases.start(id, volunteer, { ...binding, version: binding.version }, now)
     }
     const { version, localRate, continues } = (lease as StartedLease).binding
@@ -220,7 +222,7 @@ export class Run {
   /** It was held from when it was certain: when the lease was granted, or started. */
   private releaseVersion(lease: HeldLease): void {
     const version = lease.state === 'started' ? lease.binding.version : lease.version
-    if (version !== null && lease.stage === this.history.stage.index) this.versions.release(version)
+    if (version !== null) this.versions.release(version)
   }
 
   /** May this update be sent? Everything but its bytes is checked; null means yes. */

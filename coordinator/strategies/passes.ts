@@ -42,6 +42,8 @@ const ERROR = 'sum-error'
 const HELD_BYTES = 512 * 1024 * 1024
 const HELD_LEAST = 16
 
+const ALL_OUT = 'this pass is out with other volunteers; the next one starts when it is in'
+
 export class Passes {
   /** Passes that are summed: the number of the one under way. */
   count: number
@@ -78,7 +80,8 @@ export class Passes {
       throw new Error(`invariant: pass ${count} is under way, and epoch ${ask.epochs.current} is counted`)
     }
     const end = Math.min(portions.count, summed + this.ahead)
-    if (ask.spare && !ask.spare(portions.freeCount(ask.epochs, end))) return { wait: FOR_OTHERS }
+    const left = portions.freeCount(ask.epochs, end)
+    if (ask.mayTake?.(left) === false) return { wait: left === 0 ? ALL_OUT : FOR_OTHERS }
     const free = portions.free(ask.volunteer, ask.epochs, end)
     if (free !== null) {
       const bounds = portions.bounds(free)
@@ -87,7 +90,7 @@ export class Passes {
     }
     const backup = this.options.backups ? portions.backup(ask, count) : null
     if (backup !== null) return { ...this.work(backup), backup: true }
-    return { wait: 'this pass is out with other volunteers; the next one starts when it is in' }
+    return { wait: ALL_OUT }
   }
 
   /** Folds a portion in; the sum where it was the last one that was missing. Throws where it came already. */
@@ -132,6 +135,7 @@ export class Passes {
       shuffled: false,
       reduce: blocks ? 'mean' : 'sum',
       compensated: true,
+      sure: !this.options.backups,
       ...(fraction < 1 ? { fraction } : {}),
     }
   }

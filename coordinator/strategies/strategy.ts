@@ -21,10 +21,10 @@ export interface Ask {
   /** Whether a volunteer neither holds a lease nor asked for one lately: nobody should wait for it. Absent: nobody is. */
   readonly idle?: (volunteer: string) => boolean
   /**
-   * Whether of so many free portions one may go to this volunteer: who holds none and wants one comes before who would
-   * only have its next one at hand. Absent: it may.
+   * Whether of so many free portions one may go to this volunteer: who holds no lease and wants one comes before who would
+   * only have its next one at hand. Of none only who holds no lease may take something, a copy. Absent: it may.
    */
-  readonly spare?: (free: number) => boolean
+  readonly mayTake?: (free: number) => boolean
 }
 
 export interface Outstanding {
@@ -53,6 +53,8 @@ export interface Work {
   readonly overlaps?: boolean
   /** The same stretches as a lease that is out: the first result counts, the other one is refused. */
   readonly backup?: boolean
+  /** Nothing that others do makes its update useless, unless it is late: it may be sent without asking for leave. */
+  readonly sure?: boolean
 }
 
 export type Draft = Work | { readonly wait: string }

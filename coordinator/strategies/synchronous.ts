@@ -9,6 +9,8 @@ import type { Interval } from './intervals.ts'
 import { FOR_OTHERS, HOLDERS_MAX } from './portions.ts'
 import type { Apply, Ask, Binding, Draft, Settled, Strategy } from './strategy.ts'
 
+const ALL_OUT = 'this batch is out with other volunteers; the next one starts when it is in'
+
 /** What of [from, to) is in the batch: one interval or none. */
 const within = (batch: Interval, from: number, to: number): Interval[] => {
   const cut = { from: Math.max(from, batch.from), to: Math.min(to, batch.to) }
@@ -40,12 +42,12 @@ export class Synchronous implements Strategy {
     const { portionSize } = this.spec
     // Portions have fixed bounds, so what is free in the batch are whole portions.
     const free = ask.epochs.freeInCurrent.flatMap(({ from, to }) => within(batch, from, to))
-    if (free.length === 0) return this.backup(ask)
     const portions = free.reduce((sum, { from, to }) => sum + Math.ceil((to - from) / portionSize), 0)
-    if (ask.spare?.(portions) === false) return { wait: FOR_OTHERS }
+    if (ask.mayTake?.(portions) === false) return { wait: portions === 0 ? ALL_OUT : FOR_OTHERS }
+    if (portions === 0) return this.backup(ask)
     const [{ from }] = free
     const stretches = ask.epochs.takeWithin(portionSize, { from, to: Math.min(batch.to, from + portionSize) })
-    return { stretches, batchSize: portionSize, timeBoxed: false }
+    return { stretches, batchSize: portionSize, timeBoxed: false, sure: true }
   }
 
   /** A portion of the batch whose volunteer has gone slow, a second time: the first result counts. */
@@ -53,9 +55,7 @@ export class Synchronous implements Strategy {
     const late = out.find(
       ({ late, volunteers }) => late && volunteers.length < HOLDERS_MAX && !volunteers.includes(volunteer),
     )
-    if (late === undefined) {
-      return { wait: 'this batch is out with other volunteers; the next one starts when it is in' }
-    }
+    if (late === undefined) return { wait: ALL_OUT }
     return { stretches: [...late.stretches], batchSize: this.spec.portionSize, timeBoxed: false, backup: true }
   }
 

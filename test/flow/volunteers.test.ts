@@ -95,6 +95,8 @@ describe('a run', () => {
     const { run } = await coordinator.createRun({
       ...SMALL,
       dataset: { name: 'mnist', train: 400, test: 10 },
+      // Larger than a chunk: updates are sent with their announcement.
+      model: { template: 'mlp', hidden: [50] },
       strategy: { name: 'synchronous', batchSize: 40, portionSize: 10 },
       stop: { epochs: 10 },
     })

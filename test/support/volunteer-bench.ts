@@ -84,6 +84,7 @@ class VolunteerBench {
       reduce: 'mean',
       compensated: false,
       overlaps: false,
+      sure: false,
       batchSize: 8,
       segments: [
         { shard: second, shardIndex: 1, epoch: 2, from: 30, to: 40 },

@@ -18,6 +18,7 @@ function lease(id: string, volunteer: string, expectedMs = 1_000): Lease {
     reduce: 'mean',
     compensated: false,
     overlaps: false,
+    sure: false,
     stretches,
     examples: 4,
     batchSize: 2,

@@ -94,6 +94,36 @@ describe('leases', () => {
     }
   })
 
+  it('[L2] [V4] keeps the version of a lease that was granted no longer than the lease', () => {
+    const at = desk(synchronous)
+    for (const who of ['ann', 'bob', 'cid']) at.hello(who)
+    const run = at.runs.get('r0')!
+    const [anns, bobs] = [at.lease('ann'), at.lease('bob')]
+    at.runs.giveBack('ann', { lease: anns.id })
+    at.runs.bye('bob', at.now)
+    expect(run.inspect().leases).toEqual([])
+    for (const _ of [anns, bobs]) at.work('cid')
+    expect(run.parameters.version).toBe(1)
+    expect(run.versions.bytes(0)).toBeNull()
+  })
+
+  it('[L11] [L8] gives a copy of a late portion to who has nothing to do', () => {
+    const at = desk({
+      ...synchronous,
+      dataset: { name: 'mnist', train: 12, test: 10 },
+      strategy: { ...synchronous.strategy, batchSize: 12 },
+    })
+    for (const who of ['ann', 'bob', 'cid']) at.hello(who)
+    const [anns, bobs, cids] = ['ann', 'bob', 'cid'].map((who) => at.lease(who))
+    at.start('ann', anns)
+    at.start('bob', bobs)
+    at.submit('cid', cids, at.start('cid', cids).version)
+    // Past twice what they should take, and before they expire.
+    at.passes(12_000)
+    expect(at.ask('bob')).toMatch(/this batch is out with other volunteers/)
+    expect(at.lease('cid').segments).toEqual(anns.segments)
+  })
+
   const pass = { name: 'gradient-descent', portionSize: 20, batchSize: 20 }
   for (const [name, changes] of Object.entries({
     'a batch': { ...synchronous, dataset: { name: 'mnist', train: 8, test: 10 } },

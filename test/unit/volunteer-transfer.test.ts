@@ -266,7 +266,7 @@ describe('an update', () => {
     expect(same(coordinator.updates[0].bytes, payload)).toBe(true)
   })
 
-  test('that cannot be stale is sent with its announcement', async () => {
+  test('[L12] that is sure of being wanted is sent with its announcement', async () => {
     coordinator.holdAnswer = (event) =>
       event === 'update' ? coordinator.until(() => coordinator.events().includes('finish')) : undefined
     const payload = bytesOf(WINDOW_MOST * CHUNK_BYTES + 3)
@@ -279,10 +279,23 @@ describe('an update', () => {
     coordinator.intervene = (event) =>
       event === 'update' ? { ok: false, code: 'non-finite', message: 'no number', next: 'new-lease' } : undefined
     await expect(submit(session, update, bytesOf(3 * CHUNK_BYTES), () => undefined, true)).rejects.toThrow('no number')
+    expect(coordinator.events()).toContain('chunk')
     expect(coordinator.updates).toEqual([])
   })
 
-  test('that is refused is not sent', async () => {
+  test('that was sent with its announcement and is to come later comes then, whole', async () => {
+    coordinator.intervene = (event, _request, count) =>
+      event === 'update' && count === 1
+        ? { ok: false, code: 'busy', message: 'too many', next: 'retry', retryAfterMs: 5_000 }
+        : undefined
+    const payload = bytesOf(6 * CHUNK_BYTES)
+    expect(await submit(session, update, payload, () => undefined, true)).toMatchObject({ verdict: 'accepted' })
+    expect(clock.slept).toContain(5_000)
+    expect(coordinator.updates).toHaveLength(1)
+    expect(same(coordinator.updates[0].bytes, payload)).toBe(true)
+  })
+
+  test('[L12] that is refused is not sent', async () => {
     coordinator.intervene = (event) =>
       event === 'update' ? { ok: false, code: 'stale', message: 'too old', next: 'new-lease' } : undefined
     await expect(submit(session, update, bytesOf(3 * CHUNK_BYTES), () => undefined)).rejects.toThrow('too old')
@@ -294,11 +307,11 @@ describe('an update', () => {
     ['cut-after', false],
     ['cut-before', true],
     ['cut-after', true],
-  ] as const)('goes on where it was after the connection was lost (%s, certain: %s)', async (cut, certain) => {
+  ] as const)('goes on where it was after the connection was lost (%s, sure: %s)', async (cut, sure) => {
     const chunks = 4 * WINDOW_MOST
     const payload = bytesOf(chunks * CHUNK_BYTES)
     coordinator.intervene = (event, _request, count) => (event === 'chunk' && count % 10 === 0 ? cut : undefined)
-    await submit(session, update, payload, () => undefined, certain)
+    await submit(session, update, payload, () => undefined, sure)
     expect(same(coordinator.updates[0].bytes, payload)).toBe(true)
     const cuts = coordinator.hellos.length - 1
     expect(cuts).toBeGreaterThan(0)
@@ -310,17 +323,16 @@ describe('an update', () => {
     ['finish', false],
     ['update', true],
     ['finish', true],
-  ] as const)(
-    'whose acknowledgement is lost (of %s, certain: %s) is announced again, and counts',
-    async (event, certain) => {
-      coordinator.intervene = (happened, _request, count) =>
-        happened === event && count === 1 ? 'cut-after' : undefined
-      const payload = bytesOf(event === 'update' ? 100 : 2 * CHUNK_BYTES)
-      expect(await submit(session, update, payload, () => undefined, certain)).toBeNull()
-      expect(coordinator.updates).toHaveLength(1)
-      expect(coordinator.hellos).toHaveLength(2)
-    },
-  )
+  ] as const)('whose acknowledgement is lost (of %s, sure: %s) is announced again, and counts', async (event, sure) => {
+    coordinator.intervene = (happened, _request, count) => (happened === event && count === 1 ? 'cut-after' : undefined)
+    const payload = bytesOf(event === 'update' && !sure ? 100 : 2 * CHUNK_BYTES)
+    const accepted = await submit(session, update, payload, () => undefined, sure)
+    // What was announced only is not taken yet.
+    if (event === 'update' && sure) expect(accepted).toMatchObject({ verdict: 'accepted' })
+    else expect(accepted).toBeNull()
+    expect(coordinator.updates).toHaveLength(1)
+    expect(coordinator.hellos).toHaveLength(2)
+  })
 
   test('that a full disk puts off is sent again after the time named', async () => {
     coordinator.intervene = (event, _request, count) =>

@@ -9,8 +9,8 @@ import { speedUpRow } from './speed-up.ts'
 /** 48 times 40: every crowd divides it. */
 const BATCH = 1920
 /**
- * Steps an epoch, and epochs. In the warm-up everybody comes to have all shards, as they have where fine-tuning follows
- * pre-training.
+ * Steps an epoch, and epochs. In the warm-up volunteers come to have the shards, nearly all of them, as they have where
+ * fine-tuning follows pre-training.
  */
 const STEPS = 2
 const EPOCHS = 8
