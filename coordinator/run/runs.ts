@@ -181,6 +181,8 @@ export class Runs {
   hello(introduction: Introduction, wanted: string | undefined, now: number): Refusal | null {
     if (wanted !== undefined && !this.runs.has(wanted)) return refuse('run-unknown', `there is no run ${wanted}`)
     const before = this.volunteers.get(introduction.volunteer)
+    // Its connection of before is dead, whether anybody has noticed or not.
+    if (before !== undefined) this.bye(introduction.volunteer, now)
     this.volunteers.set(introduction.volunteer, { introduction, wanted, run: before?.run ?? null })
     this.assign(introduction.volunteer, now)
     return null

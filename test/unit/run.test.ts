@@ -107,6 +107,18 @@ describe('leases', () => {
     expect(run.versions.bytes(0)).toBeNull()
   })
 
+  it('[L6] [G4] frees what was granted into a line that had died, when its volunteer is back on another one', () => {
+    const at = desk(synchronous)
+    for (const who of ['ann', 'bob']) at.hello(who)
+    const bobs = at.lease('bob')
+    const begun = at.start('bob', bobs)
+    const unheard = at.lease('ann')
+    at.hello('ann')
+    expect(at.lease('ann').segments).toEqual(unheard.segments)
+    at.hello('bob')
+    expect(at.submit('bob', bobs, begun.version)).toMatchObject({ ok: true })
+  })
+
   it('[L11] [L8] gives a copy of a late portion to who has nothing to do', () => {
     const at = desk({
       ...synchronous,
