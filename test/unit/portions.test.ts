@@ -97,8 +97,10 @@ describe('the cut of a pass', () => {
   it('goes out as stored, whole, as the sum of the examples', () => {
     expect(new Table(25).ask('ann')).toEqual({
       stretches: [{ epoch: 0, from: 0, to: 10 }],
-      ...{ batchSize: 10, timeBoxed: false, shuffled: false, reduce: 'sum', compensated: true },
+      ...{ batchSize: 10, timeBoxed: false, shuffled: false, reduce: 'sum', compensated: true, sure: false },
     })
+    // Of which nobody is given a copy.
+    expect(new Table(25, { backups: false }).ask('ann')).toMatchObject({ sure: true })
     expect(new Table(25, { fraction: 0.5 }).ask('ann')).toMatchObject({ fraction: 0.5 })
     expect(new Table(25, { blocks: true }).ask('ann')).toMatchObject({ reduce: 'mean' })
   })

@@ -146,7 +146,7 @@ describe('Synchronous', () => {
   function drain(strategy: Strategy, epochs: Epochs): Stretch[] {
     const portions: Stretch[] = []
     for (let draft = strategy.next(ask(epochs)); !('wait' in draft); draft = strategy.next(ask(epochs))) {
-      expect(draft).toMatchObject({ timeBoxed: false, batchSize: 4 })
+      expect(draft).toMatchObject({ timeBoxed: false, batchSize: 4, sure: true })
       portions.push(...draft.stretches)
     }
     return portions
