@@ -15,8 +15,8 @@
  *                                  ◄─ progress (how the run goes), refused (a message nobody asked an answer for)
  *
  * A small update travels inside `update`; a larger one is announced first, so that what nobody wants any more is not
- * sent; of a lease that is sure of being wanted the chunks follow at once, as `finish` follows the last chunk. Uploads and downloads resume at their last
- * acknowledged byte. Nothing is trusted before its schema has parsed it.
+ * sent; where it is sure of being wanted its chunks follow at once, as `finish` follows the last chunk. Uploads and
+ * downloads resume at their last acknowledged byte. Nothing is trusted before its schema has parsed it.
  */
 import { z } from 'zod'
 import { BACKENDS } from './backends.ts'
