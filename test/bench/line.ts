@@ -1,7 +1,7 @@
 /** A line of so many megabits a second and so many milliseconds each way, to measure with. */
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 
-export interface LineSpec {
+interface LineSpec {
   readonly megabits: number
   readonly delayMs: number
 }

@@ -4,6 +4,7 @@ import type { Lease, UpdateRequest } from '../../shared/protocol.ts'
 import { codeOf, type Desk, desk, specOf, stateOf } from '../support/desk.ts'
 
 const synchronous = { strategy: { name: 'synchronous', batchSize: 8, portionSize: 4 } }
+const pass = { strategy: { name: 'gradient-descent', portionSize: 20, batchSize: 20 }, updateRule: undefined }
 
 describe('journal', () => {
   it('[J1] acknowledges an update that is in the journal', () => {
@@ -70,14 +71,7 @@ describe('journal', () => {
 describe('leases', () => {
   it.each([
     ['a batch', synchronous],
-    [
-      'a pass',
-      {
-        strategy: { name: 'gradient-descent', portionSize: 20, batchSize: 20 },
-        updateRule: undefined,
-        stop: { epochs: 4 },
-      },
-    ],
+    ['a pass', { ...pass, stop: { epochs: 4 } }],
   ])('[L2] of %s says its version when granted, and has its parameters from then on', (_name, changes) => {
     const at = desk(changes)
     at.hello('ann')
@@ -121,7 +115,6 @@ describe('leases', () => {
 
   it('[L11] [L8] gives a copy of a late portion to who has nothing to do', () => {
     const at = desk({
-      ...synchronous,
       dataset: { name: 'mnist', train: 12, test: 10 },
       strategy: { ...synchronous.strategy, batchSize: 12 },
     })
@@ -136,10 +129,9 @@ describe('leases', () => {
     expect(at.lease('cid').segments).toEqual(anns.segments)
   })
 
-  const pass = { name: 'gradient-descent', portionSize: 20, batchSize: 20 }
   for (const [name, changes] of Object.entries({
     'a batch': { ...synchronous, dataset: { name: 'mnist', train: 8, test: 10 } },
-    'a pass': { strategy: pass, updateRule: undefined },
+    'a pass': pass,
   })) {
     it(`[L11] leaves the last portion of ${name} to who has none, not to who wants one ahead`, () => {
       const at = desk(changes)

@@ -62,7 +62,10 @@ export const dbnLong = classifierRow({
     ),
 })
 
-/** As row `dbn`, for twice as long, with more dropout: of the hidden units still less than published, which is for many more updates. */
+/**
+ * As row `dbn`, for twice as long, with more dropout: of the hidden units still less than published, which is for many
+ * more updates.
+ */
 const dropped = of('dbn-dropout', 1000)
 
 export const dbnDropout = classifierRow({
