@@ -1,8 +1,9 @@
 /** What a volunteer makes of the leases that it is granted. */
 import { describe, expect, test } from 'vitest'
 import type { ModelDescription } from '../../client/volunteer/compute/engine.ts'
-import { codecs, decodeVector } from '../../shared/codec.ts'
+import { codecs, decodeVector, encodeVector } from '../../shared/codec.ts'
 import { layout } from '../../shared/layout.ts'
+import { buildModel } from '../../shared/models.ts'
 import { type Lease, refuse } from '../../shared/protocol.ts'
 import { PromptClock } from '../support/prompt-clock.ts'
 import { SoftmaxEngine } from '../support/softmax-engine.ts'
@@ -143,6 +144,19 @@ describe('a volunteer', () => {
     await updated(1)
     expect(bench.coordinator.updates[0]).toMatchObject({ lease: 'l1', version: 3 })
     expect(bench.coordinator.givenBack).toEqual([])
+  })
+
+  test('[L12] sends what is sure of being wanted with its announcement', async () => {
+    // Larger than a chunk.
+    const large = buildModel({ template: 'softmax' }, { inputShape: [2, 2, 1], classes: 5000 }, null)
+    const hash = bench.coordinator.putBlob(new TextEncoder().encode(JSON.stringify(large)))
+    bench.coordinator.putVersion('r', 0, encodeVector(codecs.f32, new Float32Array(large.layout.size)))
+    bench.coordinator.holdAnswer = (event) =>
+      event === 'update' ? reached(() => bench.coordinator.events().includes('finish')) : undefined
+    bench.coordinator.grant(lease('l1', { model: hash, sure: true }))
+    volunteer()
+    await updated(1)
+    expect(bench.coordinator.updates[0]).toMatchObject({ lease: 'l1', size: 4 * large.layout.size })
   })
 
   test('[L10] where leases overlap computes the second one while the update of the first is on its way', async () => {
