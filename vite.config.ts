@@ -2,7 +2,7 @@
  * Builds the pages to dist/: contribute.html, console.html, embed.html and demo.html with hashed files under
  * assets/, the site owners' script at the stable name embed.js, and tfjs' WebAssembly files under assets/tfjs/.
  *
- * `npx vite build` builds; `npx vite` serves the pages for development and passes the coordinator's routes on to
+ * `npx vite build` builds; `npx vite` serves the pages for development and passes API, blobs and sockets on to
  * CROWDGRAD_COORDINATOR (http://localhost:8080 when absent).
  */
 import { createReadStream, readdirSync, readFileSync } from 'node:fs'

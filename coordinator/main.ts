@@ -1,5 +1,5 @@
 /**
- * `npm start`: the coordinator for real. Arguments and environment become options here and nowhere else.
+ * `npm start`: the coordinator for real. Its options are environment variables, read here.
  *
  *     PORT             the port, 8080
  *     CROWDGRAD_DATA   the data folder, ./data

@@ -1,5 +1,5 @@
 /**
- * Builds the parts, joins them and holds the one timer. Nothing listens before `startServer` is called, and `close`
+ * Builds the parts, joins them and holds the runs' timer. Nothing listens before `startServer` is called, and `close`
  * leaves nothing behind but HEAP_GROWTH: a test starts a real coordinator on port 0 and drops it.
  */
 import { createHash, randomBytes } from 'node:crypto'

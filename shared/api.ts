@@ -26,7 +26,7 @@ export interface RunDetail {
   run: string
   name: string
   state: RunState
-  /** Why it is paused or failed, where that was not the operator's doing. */
+  /** Why it failed. */
   reason: string | null
   /** The phase of the run; `train` where there is one only. `stages` are all, in order, with their planned epochs. */
   stage: string
@@ -140,7 +140,7 @@ export interface PictureEntry {
   words: string
 }
 
-/** At most one a second and run. */
+/** A run each second and whenever it moves; points as they come. */
 export type LiveEvent =
   | { type: 'run'; run: RunDetail }
   | { type: 'train'; run: string; point: TrainPoint }

@@ -82,6 +82,9 @@ export interface Refusal {
 
 export type Reply<T> = ({ ok: true } & T) | Refusal
 
+/** Whether an answer that is a refusal or something else is the refusal. */
+export const isRefusal = (answer: object): answer is Refusal => 'code' in answer
+
 export function refuse(code: RefusalCode, message: string, retryAfterMs?: number): Refusal {
   return { ok: false, code, message, next: REFUSALS[code], ...(retryAfterMs === undefined ? {} : { retryAfterMs }) }
 }

@@ -1,4 +1,4 @@
-/** vitest's settings: real parts need real time, so a test may take a minute; files run one after another per core. */
+/** vitest's settings: real parts need real time, so a test may take a minute; two files run at a time. */
 import { defineConfig } from 'vitest/config'
 
 export default defineConfig({

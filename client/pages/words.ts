@@ -108,8 +108,8 @@ function thanks(reason: string | null, counts: Counts): string {
   return `${quiet} Thank you for ${count(counts.examples)} examples.`
 }
 
-/** What the accuracy means in digits read: 97 of 100, and from 99 % on 994 of 1,000. Never rounded up. */
-export function digitsRead(accuracy: number): string {
+/** What the accuracy means in examples: 97 of 100, and from 99 % on 994 of 1,000. Never rounded up. */
+export function right(accuracy: number): string {
   // 0.29 * 100 is 28.999…: the tiny push keeps such a value on its own side.
   const of = accuracy >= 0.99 ? 1000 : 100
   return `${count(Math.floor(accuracy * of + 1e-9))} of ${count(of)}`
@@ -121,7 +121,7 @@ export function others(volunteers: number): string {
   return rest === 1 ? 'One other device is helping' : `${count(rest)} other devices are helping`
 }
 
-/** Passes begun, of those planned; a training whose length is not known has no end to speak of. */
+/** Passes begun, of those planned. */
 export function passes({ epoch, epochs }: Progress): string {
   return `Pass ${Math.min(Math.floor(epoch) + 1, epochs)} of ${count(epochs)}`
 }

@@ -4,8 +4,8 @@
  *     npm run volunteer -- https://train.example.org --backend wasm
  *
  * It also starts as a worker thread (workerData: HeadlessOptions; it posts a StatusMessage at every change and stops at
- * a StopMessage), and as a child process: the trust key is then in the environment, never among the arguments, where
- * everybody on the machine could read it. Its identity lives in memory: a new process is a new volunteer.
+ * a StopMessage). A trust key comes in the environment, never among the arguments, where everybody on the machine could
+ * read it. Its identity lives in memory: a new process is a new volunteer.
  */
 import { setFlagsFromString } from 'node:v8'
 import { isMainThread, parentPort, workerData } from 'node:worker_threads'

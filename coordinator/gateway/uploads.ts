@@ -1,8 +1,8 @@
 /**
- * Updates on their way in: announced, then received chunk by chunk. An upload lives as long as its lease may still be
- * answered, so one that a dropped connection cut off goes on where it was.
+ * Updates on their way in: announced, then received chunk by chunk. An upload outlives its connection, so
+ * one that was cut off goes on where it was.
  */
-import { CHUNK_BYTES, type Refusal, type Reply, refuse, type UpdateRequest } from '../../shared/protocol.ts'
+import { CHUNK_BYTES, isRefusal, type Refusal, type Reply, refuse, type UpdateRequest } from '../../shared/protocol.ts'
 import { Incoming } from '../../shared/transfer.ts'
 
 /** Bytes of all unfinished uploads together; more are told to come later. */
@@ -25,7 +25,7 @@ export class Uploads {
   /** Begins an upload, or finds the one that was cut off; answers with the bytes that are here already. */
   open(volunteer: string, update: UpdateRequest, now: number): Reply<{ offset: number }> {
     const known = this.find(volunteer, update.lease)
-    if (!('ok' in known)) return { ok: true, offset: known.incoming.received }
+    if (!isRefusal(known)) return { ok: true, offset: known.incoming.received }
     if (this.reserved + update.size > BUDGET_BYTES) {
       return refuse('busy', 'too many updates are arriving at once', BUSY_RETRY_MS)
     }
@@ -36,7 +36,7 @@ export class Uploads {
 
   chunk(volunteer: string, lease: string, offset: number, bytes: Uint8Array, now: number): Reply<{ received: number }> {
     const upload = this.find(volunteer, lease)
-    if ('ok' in upload) return upload
+    if (isRefusal(upload)) return upload
     const { incoming } = upload
     const expected = Math.min(CHUNK_BYTES, incoming.size - incoming.received)
     // Every chunk renews the upload's time: bytes that dribble in one by one would hold their lease for ever.
@@ -52,7 +52,7 @@ export class Uploads {
   /** The update and its bytes, all here. It stays until `close`, since the disk may be full when it is submitted. */
   finish(volunteer: string, lease: string): Refusal | { update: UpdateRequest; payload: Uint8Array } {
     const upload = this.find(volunteer, lease)
-    if ('ok' in upload) return upload
+    if (isRefusal(upload)) return upload
     const { update, incoming } = upload
     if (!incoming.complete) {
       return refuse('transfer-out-of-order', `expected ${incoming.size} bytes before finish, have ${incoming.received}`)

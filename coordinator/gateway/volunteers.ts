@@ -14,6 +14,7 @@ import {
   EVENTS,
   type EventName,
   type HelloRequest,
+  isRefusal,
   PROTOCOL_VERSION,
   type Progress,
   type Refusal,
@@ -148,7 +149,7 @@ export class Volunteers {
     )
     this.on(session, 'start', (_session, volunteer, { lease }, answer) => {
       const start = this.options.runs.start(volunteer, lease, this.options.now())
-      answer('ok' in start ? start : { ok: true, start })
+      answer(isRefusal(start) ? start : { ok: true, start })
     })
     this.on(session, 'update', (_session, volunteer, request, answer) =>
       this.update(session, volunteer, request, answer),
@@ -163,7 +164,7 @@ export class Volunteers {
     })
     this.on(session, 'finish', (_session, volunteer, { lease, next }, answer) => {
       const finished = this.uploads.finish(volunteer, lease)
-      if ('ok' in finished) return answer(finished)
+      if (isRefusal(finished)) return answer(finished)
       this.submit(session, volunteer, { ...finished.update, next }, finished.payload, answer)
     })
     this.on(session, 'giveBack', (_session, volunteer, request, answer) =>
@@ -202,7 +203,7 @@ export class Volunteers {
         return this.unasked(session, refuse('malformed', `"${event}" wants ${wants}an acknowledgement`), args)
       }
       const answer: Answer<E> = (reply) => {
-        if ('code' in reply) this.count(reply)
+        if (isRefusal(reply)) this.count(reply)
         acknowledge(reply)
       }
       const parsed = EVENTS[event].request.safeParse(message)
@@ -347,7 +348,7 @@ export class Volunteers {
     session.updates++
     const take = () => {
       const verdict = this.options.runs.submit(volunteer, update, payload, this.options.now())
-      const again = 'code' in verdict && verdict.next === 'retry'
+      const again = isRefusal(verdict) && verdict.next === 'retry'
       if (!again) this.uploads.close(update.lease)
       answer(verdict)
     }

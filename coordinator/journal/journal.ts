@@ -1,7 +1,7 @@
 /**
  * The journal: the ordered, durable record of what was accepted. A run's state is a fold over its entries, from the
- * newest checkpoint at or before them. Two implementations, one contract suite: SQLite (sqlite-journal.ts) for life,
- * memory (test/support) for simulation and tests.
+ * newest checkpoint at or before them. Three implementations, one contract suite: SQLite (sqlite-journal.ts), for life in
+ * a thread of its own (thread-journal.ts), and memory (test/support) for simulation and tests.
  */
 
 export interface NewEntry {
@@ -24,7 +24,7 @@ export interface Entry extends NewEntry {
 
 /** Vectors of a checkpoint, range by range: no row is larger than a range. */
 export interface CheckpointVector {
-  /** `parameters`, or a name of the update rule's state. */
+  /** `parameters`, or a name of the update rule's or the strategy's state, or of what the run keeps beside them (history.ts). */
   readonly name: string
   readonly range: number
   readonly values: Float32Array

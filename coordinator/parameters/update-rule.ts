@@ -89,7 +89,7 @@ export function updateRule(spec: UpdateRuleSpec): UpdateRule {
   }
 }
 
-/** Where a gradient has died, a running mean would stay in the subnormal floats, which are forty times as slow. */
+/** Where a gradient has died, a running mean would stay in the subnormal floats, which are slow. */
 function flush(kernels: Kernels, means: readonly number[], count: number, step: number): void {
   if (step % FLUSH_EVERY === 0) for (const mean of means) kernels.flush(mean, count)
 }

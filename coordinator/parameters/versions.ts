@@ -8,7 +8,7 @@ import { codecs, encodeVector } from '../../shared/codec.ts'
 import type { CodecName } from '../../shared/codec-names.ts'
 import type { Parameters } from './parameters.ts'
 
-/** Bytes of kept versions in memory: of the founding document's net (6.7 MB), one for each of 76 volunteers. */
+/** Bytes of kept versions in memory: of the founding document's net (6.7 MB), one for each of 80 volunteers. */
 const BUDGET_BYTES = 512 * 1024 * 1024
 /** However large the model, so many versions are kept. */
 const KEPT_MIN = 4

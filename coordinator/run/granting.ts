@@ -4,7 +4,7 @@
  */
 import type { Lease, LeaseReply } from '../../shared/protocol.ts'
 import { lengthOf, type Stretch } from '../strategies/epochs.ts'
-import type { Outstanding } from '../strategies/strategy.ts'
+import { type Outstanding, PLAIN } from '../strategies/strategy.ts'
 import type { Examiner } from './examiner.ts'
 import type { History } from './history.ts'
 import type { HeldLease, Lease as HeldWork, Leases } from './leases.ts'
@@ -18,6 +18,10 @@ const WHOLE_MS = 60_000
 /** A lease that takes this many times what it should, and so long, is late. */
 const LATE_FACTOR = 2
 const LATE_MS = 1_000
+/** Examples that a volunteer evaluates at a time. */
+const EVALUATED_AT_ONCE = 500
+/** The time box of what has none. */
+const UNHURRIED_MS = 1e9
 /** How long a volunteer that gets no work is told to wait before it asks again, if nobody calls it earlier. */
 export const WAIT_MS = 5_000
 
@@ -50,8 +54,7 @@ export class Granting {
     const { state, trained } = this.history
     if (state !== 'running') return wait(`the run is ${state}`)
     if (trained) return wait('training is complete; the model is being tested')
-    const budgetMs = 1000 * this.history.spec.leaseSeconds
-    const { roster, leases } = this
+    const { roster, leases, budgetMs } = this
     const { stage } = this.history
     const holds = (volunteer: string) => leases.count(volunteer) > 0
     const draft = stage.strategy.next({
@@ -69,38 +72,16 @@ export class Granting {
       mayTake: (free) => (elsewhere === 0 && !holds(member.volunteer)) || free > roster.unoccupied(holds, now),
     })
     if ('wait' in draft) return wait(draft.wait)
-    const {
-      stretches,
-      batchSize,
-      timeBoxed,
-      shuffled = true,
-      fraction = 1,
-      reduce = 'mean',
-      compensated = false,
-      overlaps = false,
-      sure = false,
-    } = draft
-    const from = shuffled ? 'shuffled' : 'train'
-    const sums = { fraction, reduce, compensated, overlaps, sure, batchSize }
     const version = stage.strategy.lockstep ? stage.parameters.version : null
-    const work = { kind: 'gradient', version, from, stretches, ...sums, budgetMs, timeBoxed } as const
-    return this.grant(member, model, work, now)
+    return this.grant(member, model, { kind: 'gradient', version, ...PLAIN, ...draft }, now)
   }
 
   evaluation(member: Member, examiner: Examiner, model: () => string, now: number): LeaseReply {
     const taken = examiner.take()
     if (taken === null) return wait('nothing is to be evaluated now')
-    const budgetMs = 1000 * this.history.spec.leaseSeconds
-    const sums = {
-      fraction: 1,
-      reduce: 'mean',
-      compensated: false,
-      overlaps: false,
-      sure: false,
-      batchSize: 500,
-    } as const
-    const whole = { kind: 'evaluate', version: examiner.version, ...sums, budgetMs, timeBoxed: false } as const
-    return this.grant(member, model, { ...whole, from: taken.side, stretches: taken.stretches }, now)
+    const { side: from, stretches } = taken
+    const whole = { ...PLAIN, from, stretches, batchSize: EVALUATED_AT_ONCE, timeBoxed: false }
+    return this.grant(member, model, { kind: 'evaluate', version: examiner.version, ...whole }, now)
   }
 
   private grant(
@@ -119,7 +100,7 @@ export class Granting {
         stage: this.history.stage.index,
         examples,
         // However slow it says it is: a lease that is done whole is not larger than its time box would be by much.
-        expectedMs: Math.min(work.budgetMs + WHOLE_MS, computeMs) + Roster.overheadOf(member),
+        expectedMs: Math.min(this.budgetMs + WHOLE_MS, computeMs) + Roster.overheadOf(member),
       },
       now,
     )
@@ -139,22 +120,8 @@ export class Granting {
 
   /** A lease as its volunteer sees it. */
   describe(lease: HeldLease, model: string): Lease {
-    const {
-      id,
-      stage,
-      kind,
-      version,
-      batchSize,
-      stretches,
-      from,
-      fraction,
-      reduce,
-      compensated,
-      overlaps,
-      sure,
-      timeBoxed,
-      budgetMs,
-    } = lease
+    const { id, stage, kind, version, stretches, from, timeBoxed } = lease
+    const { fraction, batchSize, reduce, compensated, overlaps, sure } = lease
     const { plan } = this.history.stage
     return {
       id,
@@ -165,17 +132,17 @@ export class Granting {
       model,
       seed: this.history.spec.seed,
       shuffled: from === 'shuffled',
-      fraction,
-      reduce,
-      compensated,
-      overlaps,
-      sure,
-      batchSize,
+      ...{ fraction, batchSize, reduce, compensated, overlaps, sure },
       segments: this.shards[from].segments(stretches),
-      budgetMs: timeBoxed ? budgetMs : 1e9,
+      budgetMs: timeBoxed ? this.budgetMs : UNHURRIED_MS,
       codec: plan.codec.up,
       parametersCodec: plan.codec.down,
     }
+  }
+
+  /** The time box. */
+  private get budgetMs(): number {
+    return 1000 * this.history.spec.leaseSeconds
   }
 }
 

@@ -8,11 +8,11 @@
  * measured speed: three times what the lease should take, never less than ten seconds. An upload that gets on moves
  * the deadline away, but not without end: nobody may keep others waiting by never coming to an end.
  */
-import { type Refusal, refuse, type UpdateRequest } from '../../shared/protocol.ts'
+import { isRefusal, type Refusal, refuse, type UpdateRequest } from '../../shared/protocol.ts'
 import { type Stretch, split } from '../strategies/epochs.ts'
-import type { Binding } from '../strategies/strategy.ts'
+import type { Binding, Work } from '../strategies/strategy.ts'
 
-export interface Lease {
+export interface Lease extends Work {
   readonly id: string
   readonly volunteer: string
   /** Index of the run's stage. */
@@ -20,21 +20,8 @@ export interface Lease {
   readonly kind: 'gradient' | 'evaluate'
   /** What it will be bound to, where that is certain when it is granted. */
   readonly version: number | null
-  /** Of the training examples in the epoch's shuffled order, of those as stored, or of the test examples. */
-  readonly from: 'shuffled' | 'train' | 'test'
-  readonly stretches: Stretch[]
-  /** Examples in them, and of those the ones that are taken, where only a sample is. */
+  /** In its stretches; where only a sample is taken, those that are. */
   readonly examples: number
-  readonly fraction: number
-  readonly reduce: 'mean' | 'sum'
-  readonly compensated: boolean
-  /** The one after it is started before it has settled. */
-  readonly overlaps: boolean
-  /** Its update may be sent without asking for leave. */
-  readonly sure: boolean
-  readonly batchSize: number
-  readonly budgetMs: number
-  readonly timeBoxed: boolean
   /** What it should take this volunteer, start to announcement, milliseconds. */
   readonly expectedMs: number
 }
@@ -90,10 +77,6 @@ export class Leases {
   /** `onEnd` hears of every lease that ends, however it does. */
   constructor(onEnd: (lease: HeldLease) => void = () => {}) {
     this.onEnd = onEnd
-  }
-
-  get size(): number {
-    return this.held.size
   }
 
   of(volunteer: string): HeldLease[] {
@@ -153,7 +136,7 @@ export class Leases {
   /** The lease that an update answers, if it was started at the version that the update says it is from. */
   findStarted({ lease: id, version }: UpdateRequest, volunteer: string, newest: number): StartedLease | Refusal {
     const lease = this.find(id, volunteer)
-    if ('ok' in lease) return lease
+    if (isRefusal(lease)) return lease
     if (lease.state === 'granted') return refuse('lease-not-started', `lease ${id} was not started`)
     if (version > newest) return refuse('version-unknown', `there is no version ${version}; the newest is ${newest}`)
     const bound = lease.binding.version
@@ -174,7 +157,7 @@ export class Leases {
     lease.deadline = Math.max(lease.deadline, Math.min(lease.latest, now + UPLOAD_MS))
   }
 
-  end(id: string, ending: Ending): HeldLease {
+  end(id: string, ending: Ending): void {
     const lease = this.held.get(id)
     if (lease === undefined) throw new Error(`invariant: lease ${id} ends twice`)
     this.held.delete(id)
@@ -184,7 +167,6 @@ export class Leases {
     this.onEnd(lease)
     this.ended.set(id, { volunteer: lease.volunteer, ending })
     if (this.ended.size > 2 * ENDED_REMEMBERED) this.forget(ENDED_REMEMBERED)
-    return lease
   }
 
   /** Many at a time: to find the oldest key of a map, all those deleted before it are passed over. */

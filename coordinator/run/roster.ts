@@ -6,7 +6,7 @@ export interface Introduction {
   readonly volunteer: string
   readonly backend: BackendName
   readonly device: string
-  /** The coordinator's own, which alone gets evaluations. */
+  /** The coordinator's own, or one that shows its key: only these get evaluations. */
   readonly trusted: boolean
 }
 

@@ -12,6 +12,7 @@
 import type { RunDetail, RunState } from '../../shared/api.ts'
 import { codecs, payloadSize } from '../../shared/codec.ts'
 import {
+  isRefusal,
   type LeaseReply,
   type Progress,
   type Refusal,
@@ -196,7 +197,7 @@ export class Run {
   start(volunteer: string, id: string, now: number): Start | Refusal {
     this.member(volunteer, now)
     let lease = this.leases.find(id, volunteer)
-    if ('ok' in lease) return lease
+    if (isRefusal(lease)) return lease
     if (lease.state === 'granted') {
       const ended = this.state === 'finished' || this.state === 'failed'
       if (ended && lease.kind === 'gradient')
@@ -228,7 +229,7 @@ export class Run {
   /** May this update be sent? Everything but its bytes is checked; null means yes. */
   announce(volunteer: string, update: UpdateRequest, now: number): Refusal | null {
     const lease = this.answerable(volunteer, update, now)
-    if ('ok' in lease) return this.refused(volunteer, lease)
+    if (isRefusal(lease)) return this.refused(volunteer, lease)
     this.leases.announced(lease, now)
     return null
   }
@@ -241,13 +242,13 @@ export class Run {
   /** Checks an update; `settle` or `unsettle` is called next. */
   submit(volunteer: string, update: UpdateRequest, payload: Uint8Array, now: number): Submission | Refusal {
     const lease = this.answerable(volunteer, update, now)
-    if ('ok' in lease) return this.refused(volunteer, lease)
+    if (isRefusal(lease)) return this.refused(volunteer, lease)
     if (payload.length !== update.size) return this.refused(volunteer, wrongLength(update.size, payload.length))
     if (lease.kind === 'evaluate') {
       return { lease, update, believed: null, entry: this.evaluated(lease, update, payload, now) }
     }
     const believed = this.belief.judge(lease, update, payload, now)
-    if (believed !== 'outside' && 'ok' in believed) return this.refused(volunteer, this.lostFor(lease, believed))
+    if (believed !== 'outside' && isRefusal(believed)) return this.refused(volunteer, this.lostFor(lease, believed))
     const data: UpdateData = {
       lease: lease.id,
       volunteer,
@@ -310,7 +311,7 @@ export class Run {
 
   giveBack(volunteer: string, id: string): Refusal | null {
     const lease = this.leases.find(id, volunteer)
-    if ('ok' in lease) return lease
+    if (isRefusal(lease)) return lease
     this.release(lease)
     this.leases.end(id, 'given-back')
     return null
@@ -366,7 +367,7 @@ export class Run {
   private answerable(volunteer: string, update: UpdateRequest, now: number): StartedLease | Refusal {
     this.member(volunteer, now)
     const lease = this.leases.findStarted(update, volunteer, this.parameters.version)
-    if ('ok' in lease) return lease
+    if (isRefusal(lease)) return lease
     if (lease.stage !== this.history.stage.index) return this.lostFor(lease, refuse('stale', STAGE_OVER))
     const vectors = lease.compensated ? 2 : 1
     const bytes = lease.kind === 'gradient' ? vectors * this.vectorBytes : this.examiner.outcomeBytes(lease)

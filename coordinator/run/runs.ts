@@ -6,6 +6,7 @@
 import type { LiveEvent, RunDetail, RunMetrics, RunState } from '../../shared/api.ts'
 import {
   type GiveBackRequest,
+  isRefusal,
   type LeaseReply,
   type Refusal,
   type Reply,
@@ -209,13 +210,13 @@ export class Runs {
 
   start(volunteer: string, lease: string, now: number): Start | Refusal {
     const run = this.runHolding(volunteer, lease)
-    return 'ok' in run ? run : run.start(volunteer, lease, now)
+    return isRefusal(run) ? run : run.start(volunteer, lease, now)
   }
 
   /** May this update be sent? null means yes. */
   announce(volunteer: string, update: UpdateRequest, now: number): Refusal | null {
     const run = this.runHolding(volunteer, update.lease)
-    if ('ok' in run) return run
+    if (isRefusal(run)) return run
     const refusal = run.announce(volunteer, update, now)
     this.failDiverged(run, now)
     return refusal
@@ -228,9 +229,9 @@ export class Runs {
   /** Takes an update: when it is answered, it is in the journal and folded in. */
   submit(volunteer: string, update: UpdateRequest, payload: Uint8Array, now: number): Verdict | Refusal {
     const run = this.runHolding(volunteer, update.lease)
-    if ('ok' in run) return run
+    if (isRefusal(run)) return run
     const submission = run.submit(volunteer, update, payload, now)
-    if ('ok' in submission) {
+    if (isRefusal(submission)) {
       this.failDiverged(run, now)
       this.surroundings.listener.work()
       return submission
@@ -265,7 +266,7 @@ export class Runs {
 
   giveBack(volunteer: string, { lease }: GiveBackRequest): Reply<object> {
     const run = this.runHolding(volunteer, lease)
-    if ('ok' in run) return run
+    if (isRefusal(run)) return run
     const refusal = run.giveBack(volunteer, lease)
     if (refusal !== null) return refusal
     this.surroundings.listener.work()
@@ -338,7 +339,7 @@ export class Runs {
     // Where it was started before, by another answer, that one brought more.
     const first = next !== undefined && this.runOfLease(next)?.isGranted(volunteer, next) === true
     const start = next === undefined ? undefined : this.start(volunteer, next, now)
-    if (start === undefined || 'ok' in start) return accepted
+    if (start === undefined || isRefusal(start)) return accepted
     if (!first) return { ...accepted, start }
     const more = this.volunteers.has(volunteer) ? this.lease(volunteer, now) : undefined
     return more !== undefined && 'lease' in more ? { ...accepted, start, lease: more.lease } : { ...accepted, start }

@@ -39,7 +39,7 @@ export class BoundedDelay implements Bound {
   }
 
   wait({ volunteer, idle }: Ask): string | null {
-    for (const other of this.line) if (other !== volunteer && idle?.(other)) this.line.delete(other)
+    for (const other of this.line) if (other !== volunteer && idle(other)) this.line.delete(other)
     const place = [...this.line].indexOf(volunteer)
     const before = place < 0 ? this.line.size : place
     if (this.mayBegin(volunteer, before)) return null

@@ -21,8 +21,7 @@ import type { Vectors } from '../parameters/vectors.ts'
 import { type Bound, openBound } from './bound.ts'
 import { Compensation } from './compensation.ts'
 import { stalenessWeight } from './staleness.ts'
-import type { StrategyRoom } from './strategies.ts'
-import type { Apply, Ask, Binding, Draft, Settled, Strategy } from './strategy.ts'
+import type { Apply, Ask, Binding, Draft, Settled, Strategy, StrategyRoom } from './strategy.ts'
 import { UpdateBuffer } from './update-buffer.ts'
 
 /** A volunteer's leases since its last fetch. It is a hint: a crash forgets it and the volunteer fetches anew. */

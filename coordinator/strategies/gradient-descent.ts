@@ -15,7 +15,7 @@ import type { GradientDescentSpec } from '../../shared/run-spec.ts'
 import { PARAMETERS } from '../parameters/parameters.ts'
 import { PassStrategy } from './pass-strategy.ts'
 import { type PassSum, SUM } from './passes.ts'
-import type { StrategyRoom } from './strategies.ts'
+import type { StrategyRoom } from './strategy.ts'
 
 interface State {
   passes: number

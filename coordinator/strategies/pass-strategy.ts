@@ -1,8 +1,7 @@
 /** What strategies have in common that move on whenever a pass over all examples is summed. */
 import type { IterationPoint } from '../../shared/api.ts'
 import { Passes, type PassOptions, type PassSum } from './passes.ts'
-import type { StrategyRoom } from './strategies.ts'
-import type { Ask, Binding, Draft, Settled, Strategy } from './strategy.ts'
+import type { Ask, Binding, Draft, Settled, Strategy, StrategyRoom } from './strategy.ts'
 
 export abstract class PassStrategy implements Strategy {
   /** A portion belongs to the version it was drawn at: the pass cannot end without it. */

@@ -12,8 +12,7 @@
  */
 import { codecs, payloadSize } from '../../shared/codec.ts'
 import { FOR_OTHERS, Portions } from './portions.ts'
-import type { StrategyRoom } from './strategies.ts'
-import type { Ask, Draft, Settled, Work } from './strategy.ts'
+import type { Ask, Draft, Drafted, Settled, StrategyRoom } from './strategy.ts'
 
 export interface PassOptions {
   /** Examples of a lease, and of what a volunteer computes at once. */
@@ -81,7 +80,7 @@ export class Passes {
     }
     const end = Math.min(portions.count, summed + this.ahead)
     const left = portions.freeCount(ask.epochs, end)
-    if (ask.mayTake?.(left) === false) return { wait: left === 0 ? ALL_OUT : FOR_OTHERS }
+    if (!ask.mayTake(left)) return { wait: left === 0 ? ALL_OUT : FOR_OTHERS }
     const free = portions.free(ask.volunteer, ask.epochs, end)
     if (free !== null) {
       const bounds = portions.bounds(free)
@@ -89,8 +88,7 @@ export class Passes {
       return this.work(free)
     }
     const backup = this.options.backups ? portions.backup(ask, count) : null
-    if (backup !== null) return { ...this.work(backup), backup: true }
-    return { wait: ALL_OUT }
+    return backup === null ? { wait: ALL_OUT } : this.work(backup)
   }
 
   /** Folds a portion in; the sum where it was the last one that was missing. Throws where it came already. */
@@ -126,17 +124,17 @@ export class Passes {
     this.portions.left(volunteer)
   }
 
-  private work(portion: number): Work {
+  private work(portion: number): Drafted {
     const { batchSize, fraction = 1, blocks = false } = this.options
     return {
       stretches: [{ epoch: this.count, ...this.portions.bounds(portion) }],
       batchSize,
       timeBoxed: false,
-      shuffled: false,
+      from: 'train',
+      fraction,
       reduce: blocks ? 'mean' : 'sum',
       compensated: true,
       sure: !this.options.backups,
-      ...(fraction < 1 ? { fraction } : {}),
     }
   }
 

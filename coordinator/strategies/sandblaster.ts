@@ -17,7 +17,7 @@ import { PARAMETERS } from '../parameters/parameters.ts'
 import { Lbfgs, type LbfgsState, type StopReason } from './lbfgs.ts'
 import { PassStrategy } from './pass-strategy.ts'
 import { type PassSum, SUM } from './passes.ts'
-import type { StrategyRoom } from './strategies.ts'
+import type { StrategyRoom } from './strategy.ts'
 
 interface State {
   passes: number

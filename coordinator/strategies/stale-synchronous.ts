@@ -55,7 +55,7 @@ export class StaleSynchronous implements Bound {
     const own = this.present.get(volunteer)
     if (own === undefined) return null
     while (own.time + out(own) > this.slowest.time + this.clocks) {
-      const gone = this.slowest.resting.filter((other) => other !== volunteer && idle?.(other))
+      const gone = this.slowest.resting.filter((other) => other !== volunteer && idle(other))
       if (gone.length === 0) {
         return this.clocks === 0
           ? 'stale synchronous: the next lease starts when every volunteer is done with this one'

@@ -5,8 +5,24 @@
  * same fold over the same journal.
  */
 import type { IterationPoint } from '../../shared/api.ts'
-import type { GradientPart } from '../parameters/parameters.ts'
+import type { CodecName } from '../../shared/codec-names.ts'
+import type { GradientPart, Parameters } from '../parameters/parameters.ts'
 import type { Epochs, Stretch } from './epochs.ts'
+
+/** What a strategy is opened in. */
+export interface StrategyRoom {
+  /** Training examples of a pass. */
+  readonly examples: number
+  /** Name of the update rule. */
+  readonly rule: string
+  readonly codec: CodecName
+  readonly seed: number
+  /** How many of the examples [from, to) as stored are in the Bernoulli sample of a pass. */
+  sampled(pass: number, fraction: number, from: number, to: number): number
+  /** Most iterations, where the strategy counts them. */
+  readonly iterations: number
+  readonly parameters: Parameters
+}
 
 /** Who asks for work, and what there is. */
 export interface Ask {
@@ -18,13 +34,13 @@ export interface Ask {
   readonly epochs: Epochs
   /** Work that is out now, oldest first: what a backup may be given of. */
   readonly out: readonly Outstanding[]
-  /** Whether a volunteer neither holds a lease nor asked for one lately: nobody should wait for it. Absent: nobody is. */
-  readonly idle?: (volunteer: string) => boolean
+  /** Whether a volunteer neither holds a lease nor asked for one lately: nobody should wait for it. */
+  idle(volunteer: string): boolean
   /**
    * Whether of so many free portions one may go to this volunteer: who holds no lease and wants one comes before who would
-   * only have its next one at hand. Of none only who holds no lease may take something, a copy. Absent: it may.
+   * only have its next one at hand. Of none only who holds no lease may take something, a copy.
    */
-  readonly mayTake?: (free: number) => boolean
+  mayTake(free: number): boolean
 }
 
 export interface Outstanding {
@@ -37,27 +53,37 @@ export interface Outstanding {
 
 export interface Work {
   readonly stretches: Stretch[]
+  /** Of the training examples in the epoch's shuffled order, of those as stored (the same shards in every pass), or of the test examples. */
+  readonly from: 'shuffled' | 'train' | 'test'
+  /** Only a Bernoulli sample of them, of this probability. */
+  readonly fraction: number
   /** Examples of a minibatch. */
   readonly batchSize: number
   /** A lease that must be done whole has no time box. */
   readonly timeBoxed: boolean
-  /** The examples in the epoch's shuffled order (the default), or as stored: the same shards in every pass. */
-  readonly shuffled?: boolean
-  /** Only a Bernoulli sample of them, of this probability; 1 where absent. */
-  readonly fraction?: number
-  /** Whether the update sums the minibatches' mean gradients (the default) or the examples' gradients. */
-  readonly reduce?: 'mean' | 'sum'
+  /** Whether the update sums the minibatches' mean gradients or the examples' gradients. */
+  readonly reduce: 'mean' | 'sum'
   /** The payload is to be two vectors: that sum, and what its rounding lost. */
-  readonly compensated?: boolean
+  readonly compensated: boolean
   /** The volunteer's next lease is begun before this one has settled. */
-  readonly overlaps?: boolean
-  /** The same stretches as a lease that is out: the first result counts, the other one is refused. */
-  readonly backup?: boolean
+  readonly overlaps: boolean
   /** Nothing that others do makes its update useless, unless it is late: it may be sent without asking for leave. */
-  readonly sure?: boolean
+  readonly sure: boolean
 }
 
-export type Draft = Work | { readonly wait: string }
+/** Work where a draft does not say otherwise. */
+export const PLAIN = {
+  from: 'shuffled',
+  fraction: 1,
+  reduce: 'mean',
+  compensated: false,
+  overlaps: false,
+  sure: false,
+} as const
+
+export type Drafted = Partial<Work> & Omit<Work, keyof typeof PLAIN>
+
+export type Draft = Drafted | { readonly wait: string }
 
 /** To what a lease is bound when the volunteer begins it. */
 export interface Binding {

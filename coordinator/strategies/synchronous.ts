@@ -43,7 +43,7 @@ export class Synchronous implements Strategy {
     // Portions have fixed bounds, so what is free in the batch are whole portions.
     const free = ask.epochs.freeInCurrent.flatMap(({ from, to }) => within(batch, from, to))
     const portions = free.reduce((sum, { from, to }) => sum + Math.ceil((to - from) / portionSize), 0)
-    if (ask.mayTake?.(portions) === false) return { wait: portions === 0 ? ALL_OUT : FOR_OTHERS }
+    if (!ask.mayTake(portions)) return { wait: portions === 0 ? ALL_OUT : FOR_OTHERS }
     if (portions === 0) return this.backup(ask)
     const [{ from }] = free
     const stretches = ask.epochs.takeWithin(portionSize, { from, to: Math.min(batch.to, from + portionSize) })
@@ -56,7 +56,7 @@ export class Synchronous implements Strategy {
       ({ late, volunteers }) => late && volunteers.length < HOLDERS_MAX && !volunteers.includes(volunteer),
     )
     if (late === undefined) return { wait: ALL_OUT }
-    return { stretches: [...late.stretches], batchSize: this.spec.portionSize, timeBoxed: false, backup: true }
+    return { stretches: [...late.stretches], batchSize: this.spec.portionSize, timeBoxed: false }
   }
 
   bind(_lease: string, _volunteer: string, version: number): Binding {

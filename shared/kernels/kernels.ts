@@ -52,7 +52,7 @@ interface AdamScalars extends SgdScalars {
   readonly epsilon: number
   /** Decoupled (AdamW); 0 is Adam. */
   readonly weightDecay: number
-  /** 1/(1 − β₁ᵗ) and 1/(1 − β₂ᵗ) at step t = 1, 2, … Keep βᵗ as a running product: Math.pow differs between engines. */
+  /** 1/(1 − β₁ᵗ) and 1/(1 − β₂ᵗ) at step t = 1, 2, … Not by Math.pow, which differs between engines. */
   readonly correction1: number
   readonly correction2: number
 }
@@ -253,8 +253,7 @@ export class Kernels {
    * x ← 0 where |x| < 2^-100. Do this to the running means of momentum and adam every FLUSH_EVERY steps (counted
    * in the rule's state, so that a replay does it at the same steps). Where a gradient has died (a ReLU that is
    * never active, a pixel that is always black) a mean decays into the subnormal floats within a thousand steps, stays
-   * there for ever, because 0.9·4 units round to 4, and makes each step some thirty times slower on Intel
-   * cores. In the rule itself this would cost adam a seventh of its speed.
+   * there for ever, because 0.9·4 units round to 4, and slows each step down.
    */
   flush(x: number, count: number): void {
     this.exports.flush(x, count)

@@ -13,7 +13,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import type { Journal } from '../../coordinator/journal/journal.ts'
 import { openSqliteJournal } from '../../coordinator/journal/sqlite-journal.ts'
 import { startServer } from '../../coordinator/server.ts'
 import { parseRunSpec } from '../../shared/run-spec.ts'
@@ -25,6 +24,7 @@ const LOOP_SECONDS = 15
 /** Updates of each volunteer, the first one aside. */
 const UPDATES = 3
 const LEASE_SECONDS = 15
+const RUN = 'grid'
 
 const parsed = parseRunSpec({
   name: 'grid',
@@ -49,58 +49,45 @@ async function loop(role: 'here' | 'stock'): Promise<number> {
 /** Examples per second of the whole grid with so many volunteers. */
 async function grid(volunteers: number): Promise<number> {
   const folder = mkdtempSync(join(tmpdir(), 'crowdgrad-grid-'))
-  const journal = openSqliteJournal(join(folder, 'journal.sqlite'))
-  const server = await startServer({
-    port: 0,
-    dataFolder: folder,
-    ownVolunteer: false,
-    journal: { ...bound(journal), close: () => {} },
-  })
-  const run = 'grid'
-  server.runs.create(run, spec, Date.now())
+  const server = await startServer({ port: 0, dataFolder: folder, ownVolunteer: false })
+  server.runs.create(RUN, spec, Date.now())
   const headless = fileURLToPath(new URL('../../client/volunteer/headless.ts', import.meta.url))
   const children = Array.from({ length: volunteers }, () =>
     spawn(process.execPath, ['--import', 'tsx', headless, server.url, '--backend', 'wasm'], { stdio: 'ignore' }),
   )
   try {
-    while (true) {
-      await new Promise((resolve) => setTimeout(resolve, 500))
-      const byVolunteer = new Map<string, { at: number; examples: number }[]>()
-      for (const { kind, at, data } of journal.read(run, 0)) {
-        if (kind !== 'update') continue
-        const { volunteer, examples } = data as { volunteer: string; examples: number }
-        byVolunteer.set(volunteer, [...(byVolunteer.get(volunteer) ?? []), { at, examples }])
-      }
-      const all = [...byVolunteer.values()]
-      // The first lease was cut for an unknown volunteer; the next ones have the size of the time box.
-      if (all.length < volunteers || all.some((updates) => updates.length < UPDATES + 2)) continue
-      return all.reduce((sum, updates) => {
-        const counted = updates.slice(2)
-        const seconds = (counted.at(-1)!.at - updates[1].at) / 1000
-        return sum + counted.reduce((examples, update) => examples + update.examples, 0) / seconds
-      }, 0)
+    const { roster } = server.runs.get(RUN)!
+    const enough = () => {
+      const accepted = roster.details(() => 0).map(({ updatesAccepted }) => updatesAccepted)
+      return accepted.length === volunteers && accepted.every((updates) => updates >= UPDATES + 2)
     }
+    while (!enough()) await new Promise((resolve) => setTimeout(resolve, 500))
   } finally {
     for (const child of children) child.kill('SIGKILL')
     await server.close()
-    journal.close()
+  }
+  try {
+    return speedOf(join(folder, 'journal.sqlite'))
+  } finally {
     rmSync(folder, { recursive: true, force: true })
   }
 }
 
-/** The journal's methods without its class, so that one of them can be replaced. */
-function bound(journal: Journal): Journal {
-  return {
-    append: journal.append.bind(journal),
-    read: journal.read.bind(journal),
-    runs: journal.runs.bind(journal),
-    saveCheckpoint: journal.saveCheckpoint.bind(journal),
-    loadCheckpoint: journal.loadCheckpoint.bind(journal),
-    prune: journal.prune.bind(journal),
-    get: journal.get.bind(journal),
-    set: journal.set.bind(journal),
-    close: journal.close.bind(journal),
+function speedOf(file: string): number {
+  const byVolunteer = new Map<string, { at: number; examples: number }[]>()
+  const journal = openSqliteJournal(file)
+  for (const { kind, at, data } of journal.read(RUN, 0)) {
+    if (kind !== 'update') continue
+    const { volunteer, examples } = data as { volunteer: string; examples: number }
+    byVolunteer.set(volunteer, [...(byVolunteer.get(volunteer) ?? []), { at, examples }])
   }
+  journal.close()
+  // The first lease was cut for an unknown volunteer; the next ones have the size of the time box.
+  return [...byVolunteer.values()].reduce((sum, updates) => {
+    const counted = updates.slice(2)
+    const seconds = (counted.at(-1)!.at - updates[1].at) / 1000
+    return sum + counted.reduce((examples, update) => examples + update.examples, 0) / seconds
+  }, 0)
 }
 
 const rows: Row[] = []

@@ -1,9 +1,9 @@
 /**
- * What does it cost to make updates durable? Microseconds of CPU and of time for one 55 kB update, appended in groups of
+ * What does SQLite take to make updates durable? (A coordinator does not wait for it: its journal has a tail.) Microseconds of CPU and of time for one 55 kB update, appended in groups of
  * 1, 8 and 64, beside the floor: the same bytes written one after the other to a plain file, fdatasync after each group.
  * And what a checkpoint and a replay cost.
  *
- *     npx tsx test/bench/journal.ts [folder]
+ *     npm run bench -- journal [folder]
  *
  * The folder decides: it must lie on the disk in question (/tmp may be memory). Journal and floor take turns, several
  * rounds, each in a new file; figures are medians. CPU is of all threads, user and system.

@@ -119,7 +119,7 @@ test('[P1] two tabs ask for nothing but the page before the click, train togethe
   await wasm.page.getByText('Computing on your processor (WebAssembly).').waitFor()
   await webgpu.page.getByText('Computing on your graphics chip (WebGPU).').waitFor()
   for (const { page } of [wasm, webgpu]) {
-    await page.getByText(/^It now reads [89]\d of 100 digits correctly$/).waitFor()
+    await page.getByText(/^It now gets [89]\d of 100 right$/).waitFor()
     await page.getByText('One other device is helping').waitFor()
     const examples = page.locator('.tile', { hasText: 'Examples computed' }).locator('dd').first()
     await until('the page counts examples', async () => Number((await examples.textContent())!.replace(/,/g, '')) >= 32)

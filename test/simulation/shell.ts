@@ -9,6 +9,7 @@ import { Runs } from '../../coordinator/run/runs.ts'
 import { codecs, decodeVector, payloadSize } from '../../shared/codec.ts'
 import type { ModelBlob } from '../../shared/models.ts'
 import {
+  isRefusal,
   type Lease,
   type LeaseReply,
   type Refusal,
@@ -227,8 +228,8 @@ export class Shell {
 
   start(volunteer: string, lease: string): Start | Refusal {
     const start = this.runs!.start(volunteer, lease, this.agenda.now)
-    if (!('ok' in start)) this.checker.started(start, volunteer)
-    this.note(`${volunteer} starts ${lease}: ${'ok' in start ? start.code : `version ${start.version}`}`)
+    if (!isRefusal(start)) this.checker.started(start, volunteer)
+    this.note(`${volunteer} starts ${lease}: ${isRefusal(start) ? start.code : `version ${start.version}`}`)
     return start
   }
 

@@ -4,7 +4,14 @@
  */
 import type { HeldLease } from '../../coordinator/run/leases.ts'
 import type { ModelBlob } from '../../shared/models.ts'
-import type { Lease, Refusal, Start, UpdateRequest, Verdict } from '../../shared/protocol.ts'
+import {
+  isRefusal,
+  type Lease,
+  type Refusal,
+  type Start,
+  type UpdateRequest,
+  type Verdict,
+} from '../../shared/protocol.ts'
 import type { Agenda } from './agenda.ts'
 import type { Draws } from './draws.ts'
 import { evaluated, lengthOf, taken, trained } from './honest.ts'
@@ -168,7 +175,7 @@ export class Volunteer {
     }
     this.request<Start | Refusal>(
       (answer) => answer(shell.start(this.nature.name, lease.id)),
-      (reply) => ('ok' in reply ? this.drop(lease) : this.begin(lease, reply)),
+      (reply) => (isRefusal(reply) ? this.drop(lease) : this.begin(lease, reply)),
       () => this.start(lease),
     )
   }

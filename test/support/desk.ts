@@ -2,7 +2,14 @@
 import { expect } from 'vitest'
 import { Runs } from '../../coordinator/run/runs.ts'
 import { codecs, payloadSize } from '../../shared/codec.ts'
-import type { Lease, Refusal, Start, UpdateRequest, Verdict } from '../../shared/protocol.ts'
+import {
+  isRefusal,
+  type Lease,
+  type Refusal,
+  type Start,
+  type UpdateRequest,
+  type Verdict,
+} from '../../shared/protocol.ts'
 import { parseRunSpec, type RunSpec } from '../../shared/run-spec.ts'
 import { emptyDataset } from '../simulation/examples.ts'
 import { MemoryJournal } from './memory-journal.ts'
@@ -72,7 +79,7 @@ export class Desk {
 
   ask(volunteer: string): Lease | string {
     const reply = this.runs.lease(volunteer, this.now)
-    return 'lease' in reply ? reply.lease : 'code' in reply ? reply.code : reply.reason
+    return 'lease' in reply ? reply.lease : isRefusal(reply) ? reply.code : reply.reason
   }
 
   lease(volunteer: string): Lease {
@@ -83,7 +90,7 @@ export class Desk {
 
   start(volunteer: string, lease: Lease): Start {
     const start = this.runs.start(volunteer, lease.id, this.now)
-    if ('ok' in start) throw new Error(start.message)
+    if (isRefusal(start)) throw new Error(start.message)
     return start
   }
 

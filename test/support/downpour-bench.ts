@@ -43,6 +43,8 @@ export const askOf = (epochs: Epochs, ask: Partial<Ask> = {}): Ask => ({
   fitting: 1e9,
   epochs,
   out: [],
+  idle: () => false,
+  mayTake: () => true,
   ...ask,
 })
 

@@ -10,7 +10,7 @@ import type { Checkpoint, Entry } from '../../coordinator/journal/journal.ts'
 import { History, type UpdateData } from '../../coordinator/run/history.ts'
 import { sampled } from '../../coordinator/run/shards.ts'
 import { lengthOf, type Stretch, split } from '../../coordinator/strategies/epochs.ts'
-import type { Binding, Outstanding, Work } from '../../coordinator/strategies/strategy.ts'
+import { type Binding, type Outstanding, PLAIN, type Work } from '../../coordinator/strategies/strategy.ts'
 import { codecs, encodeVector } from '../../shared/codec.ts'
 import { Random } from '../../shared/random.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
@@ -83,11 +83,13 @@ export class MadeUpCrowd {
       ...{ volunteer, rank, epochs },
       fitting: 1 + this.draw(12),
       out: this.outstanding(),
+      mayTake: () => true,
       idle: (who) => this.of(who).length === 0 && this.steps - (this.asked.get(who) ?? 0) > IDLE_STEPS,
     })
     if ('wait' in draft) return false
-    if (draft.backup !== true) this.isOut(draft.stretches)
-    this.leases.push({ id: `l${this.granted++}`, who: volunteer, work: draft, binding: null })
+    const lease = { id: `l${this.granted++}`, who: volunteer, work: { ...PLAIN, ...draft }, binding: null }
+    if (this.copies(lease).length === 0) this.isOut(draft.stretches)
+    this.leases.push(lease)
     return true
   }
 

@@ -6,12 +6,20 @@
 import { Parameters } from '../../coordinator/parameters/parameters.ts'
 import { updateRule } from '../../coordinator/parameters/update-rule.ts'
 import { Epochs, type Stretch } from '../../coordinator/strategies/epochs.ts'
-import { openStrategy, type StrategyRoom } from '../../coordinator/strategies/strategies.ts'
-import type { Ask, Settled, Strategy, Work } from '../../coordinator/strategies/strategy.ts'
+import { openStrategy } from '../../coordinator/strategies/strategies.ts'
+import {
+  type Ask,
+  PLAIN,
+  type Settled,
+  type Strategy,
+  type StrategyRoom,
+  type Work,
+} from '../../coordinator/strategies/strategy.ts'
 import { codecs, encodeVector } from '../../shared/codec.ts'
 import { layout } from '../../shared/layout.ts'
 import { Random, Stream } from '../../shared/random.ts'
 import type { GradientDescentSpec, SandblasterSpec } from '../../shared/strategy-spec.ts'
+import { askOf } from './downpour-bench.ts'
 
 /** What is trained: the loss of example `i` at w; its gradient, times `weight`, is added to `g`. */
 export interface Objective {
@@ -139,11 +147,12 @@ export class PortionCrowd {
     const draft = this.strategy.next(this.asking(volunteer))
     if ('wait' in draft) return
     const id = `l${++this.counts.granted}`
-    if (draft.backup) this.counts.backups++
     if (this.strategy.bind(id, volunteer, this.parameters.version, 0).version !== this.parameters.version) {
       throw new Error('a portion is bound to the newest version')
     }
-    this.held.push({ id, volunteer, work: draft })
+    const lease = { id, volunteer, work: { ...PLAIN, ...draft } }
+    if (this.copiesOf(lease).length > 0) this.counts.backups++
+    this.held.push(lease)
   }
 
   asking(volunteer: string): Ask {
@@ -154,7 +163,7 @@ export class PortionCrowd {
       if (known === undefined) out.set(key, { stretches: work.stretches, volunteers: [holder] })
       else known.volunteers.push(holder)
     }
-    return { volunteer, rank: 0, fitting: 1e9, epochs: this.epochs, out: [...out.values()] }
+    return askOf(this.epochs, { volunteer, out: [...out.values()] })
   }
 
   private lose(lease: Held): void {
@@ -199,9 +208,9 @@ export class PortionCrowd {
   /** The lease's update, as a volunteer computes it: in float64, and sent as float32. */
   private computed({ id, volunteer, work }: Held): Settled {
     const { objective } = this.options
-    const { stretches, batchSize, fraction = 1, reduce = 'mean' } = work
+    const { stretches, batchSize, fraction, reduce } = work
     const [{ epoch, from, to }] = stretches
-    if (work.timeBoxed || work.shuffled !== false) throw new Error('a portion is done whole, as stored')
+    if (work.timeBoxed || work.from !== 'train') throw new Error('a portion is done whole, as stored')
     const taken = Array.from({ length: to - from }, (_, i) => from + i).filter((i) => inSample(epoch, fraction, i))
     const w = this.weights
     const gradient = new Float64Array(objective.size)

@@ -1,3 +1,4 @@
+/** Augmentation: the same change for the same seed, and pictures that stay whole under it. */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { Augmenter, type Change, changeImage, drawChange } from '../../client/volunteer/augment.ts'

@@ -1,3 +1,4 @@
+/** Datasets: IDX files, splits and shards, and what is said of files that are none. */
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

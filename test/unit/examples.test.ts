@@ -1,3 +1,4 @@
+/** Shards on a volunteer: fetched ahead, unpacked, cut into the minibatches that a lease asks for. */
 import { gzipSync } from 'node:zlib'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'

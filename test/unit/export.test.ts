@@ -1,3 +1,4 @@
+/** Models as files: what TensorFlow.js and safetensors readers make of them. */
 import { elementsOf } from '../../shared/shape.ts'
 import '@tensorflow/tfjs-backend-cpu'
 import * as tf from '@tensorflow/tfjs-core'

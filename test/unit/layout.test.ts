@@ -1,3 +1,4 @@
+/** Where each tensor lies in the flat vector, and what it begins at. */
 import { describe, expect, test } from 'vitest'
 import { initialParameters, layout, RANGE_FLOATS, ranges } from '../../shared/layout.ts'
 import { buildModel } from '../../shared/models.ts'

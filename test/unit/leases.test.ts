@@ -1,6 +1,8 @@
 /** Leases: granted, started, ended once; and what whoever asks for one is told. */
 import { describe, expect, it } from 'vitest'
 import { allowanceMs, type Lease, Leases } from '../../coordinator/run/leases.ts'
+import { PLAIN } from '../../coordinator/strategies/strategy.ts'
+import { isRefusal } from '../../shared/protocol.ts'
 
 const HOUR_MS = 3_600_000
 const binding = { version: 3, localRate: 0, continues: null }
@@ -13,16 +15,10 @@ function lease(id: string, volunteer: string, expectedMs = 1_000): Lease {
     stage: 0,
     kind: 'gradient',
     version: null,
-    from: 'shuffled',
-    fraction: 1,
-    reduce: 'mean',
-    compensated: false,
-    overlaps: false,
-    sure: false,
+    ...PLAIN,
     stretches,
     examples: 4,
     batchSize: 2,
-    budgetMs: 1,
     timeBoxed: true,
     expectedMs,
   }
@@ -30,7 +26,7 @@ function lease(id: string, volunteer: string, expectedMs = 1_000): Lease {
 
 const codeOf = (leases: Leases, id: string, volunteer: string) => {
   const found = leases.find(id, volunteer)
-  return 'ok' in found ? found.code : found.state
+  return isRefusal(found) ? found.code : found.state
 }
 
 describe('Leases', () => {
@@ -52,7 +48,7 @@ describe('Leases', () => {
     ])
     const foreign = 'lease-foreign'
     expect(told('bob')).toEqual([foreign, foreign, foreign, foreign, foreign, 'lease-unknown'])
-    expect(leases.size).toBe(2)
+    expect([...leases.all()].map(({ id }) => id)).toEqual(['a', 'b'])
   })
 
   it('[L3] ends a lease once', () => {

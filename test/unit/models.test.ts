@@ -1,3 +1,4 @@
+/** Templates: the networks they describe, against tfjs and against the papers. */
 import { movableSize } from '../support/movable-size.ts'
 import '@tensorflow/tfjs-backend-cpu'
 import * as tf from '@tensorflow/tfjs-core'

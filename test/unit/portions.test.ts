@@ -10,6 +10,7 @@ import type { Draft, Outstanding, Settled } from '../../coordinator/strategies/s
 import { codecs, encodeVector } from '../../shared/codec.ts'
 import { layout } from '../../shared/layout.ts'
 import { Random } from '../../shared/random.ts'
+import { askOf } from '../support/downpour-bench.ts'
 
 const OPTIONS: PassOptions = { portionSize: 10, batchSize: 10, backups: true }
 
@@ -35,7 +36,7 @@ class Table {
   }
 
   ask(volunteer: string): Draft {
-    const draft = this.passes.next({ volunteer, rank: 0, fitting: 1, epochs: this.epochs, out: this.out })
+    const draft = this.passes.next(askOf(this.epochs, { volunteer, out: this.out }))
     if ('stretches' in draft) {
       const known = this.out.find(({ stretches }) => JSON.stringify(stretches) === JSON.stringify(draft.stretches))
       if (known === undefined) this.out.push({ stretches: draft.stretches, volunteers: [volunteer] })
@@ -46,9 +47,13 @@ class Table {
 
   /** The first position of what the volunteer gets, with `+` for a backup; null where it waits. */
   gets(volunteer: string): number | string | null {
+    const before = new Set(
+      this.out.filter(({ stretches }) => stretches[0]?.epoch === 0).map(({ stretches }) => stretches[0].from),
+    )
     const draft = this.ask(volunteer)
     if ('wait' in draft) return null
-    return draft.backup ? `+${draft.stretches[0].from}` : draft.stretches[0].from
+    const [{ from }] = draft.stretches
+    return before.has(from) ? `+${from}` : from
   }
 
   settle(from: number, more: Partial<Settled> = {}) {
@@ -97,7 +102,7 @@ describe('the cut of a pass', () => {
   it('goes out as stored, whole, as the sum of the examples', () => {
     expect(new Table(25).ask('ann')).toEqual({
       stretches: [{ epoch: 0, from: 0, to: 10 }],
-      ...{ batchSize: 10, timeBoxed: false, shuffled: false, reduce: 'sum', compensated: true, sure: false },
+      ...{ batchSize: 10, timeBoxed: false, from: 'train', fraction: 1, reduce: 'sum', compensated: true, sure: false },
     })
     // Of which nobody is given a copy.
     expect(new Table(25, { backups: false }).ask('ann')).toMatchObject({ sure: true })

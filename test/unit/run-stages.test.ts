@@ -7,6 +7,7 @@ import { codecs, encodeVector } from '../../shared/codec.ts'
 import { Random } from '../../shared/random.ts'
 import { parseRunSpec, type RunSpec } from '../../shared/run-spec.ts'
 import { emptyDataset } from '../simulation/examples.ts'
+import { askOf } from '../support/downpour-bench.ts'
 import { MemoryJournal } from '../support/memory-journal.ts'
 
 function specOf(overrides: object = {}): RunSpec {
@@ -44,7 +45,7 @@ class Hand {
   step(): void {
     const { history } = this
     const { version, size } = history.parameters
-    const draft = history.strategy.next({ volunteer: 'v', rank: 0, fitting: 1e9, epochs: history.epochs, out: [] })
+    const draft = history.strategy.next(askOf(history.epochs, { volunteer: 'v' }))
     if ('wait' in draft) throw new Error(draft.wait)
     const random = new Random(7, version)
     const values = Float32Array.from({ length: size }, (_, i) => random.normal(i))

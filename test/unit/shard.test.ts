@@ -1,3 +1,4 @@
+/** The format of a shard, there and back. */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { elementsOf } from '../../shared/shape.ts'

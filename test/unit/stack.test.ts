@@ -1,3 +1,4 @@
+/** Stacks of RBMs: encode, decode, unroll. */
 import '@tensorflow/tfjs-backend-cpu'
 import * as tf from '@tensorflow/tfjs-core'
 import * as layers from '@tensorflow/tfjs-layers'

@@ -1,3 +1,4 @@
+/** Payloads in chunks and windows, whatever is lost or comes twice. */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { CHUNK_BYTES } from '../../shared/protocol.ts'

@@ -1,3 +1,4 @@
+/** One lease on a volunteer: its minibatches, its time box, what it reports. */
 import { describe, expect, test } from 'vitest'
 import { backoffMs } from '../../client/volunteer/backoff.ts'
 import type { Minibatch, Trainer } from '../../client/volunteer/compute/engine.ts'

@@ -1,3 +1,4 @@
+/** Downloads of a volunteer: checked, resumed, kept. */
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'

@@ -36,9 +36,9 @@ export function RunView({ run, operator, watch }: RunProps) {
         </div>
         <Actions run={run} operator={operator} watch={watch} />
       </header>
-      {run.reason !== null && (run.state === 'paused' || run.state === 'failed') && (
-        <p class={run.state === 'failed' ? 'reason grave' : 'reason'} role="status">
-          <strong>{run.state === 'failed' ? 'Failed' : 'Paused'}:</strong> {run.reason}
+      {run.state === 'failed' && (
+        <p class="reason" role="status">
+          <strong>Failed:</strong> {run.reason}
         </p>
       )}
       <Headline run={run} watch={watch} />
@@ -92,7 +92,7 @@ function Actions({ run, operator, watch }: RunProps) {
         </button>
       ) : (
         <button type="button" class="button small primary" disabled={busy !== null} onClick={() => act('resume')}>
-          {busy === 'resume' ? 'Starting…' : run.state === 'draft' ? 'Start' : 'Resume'}
+          {busy === 'resume' ? 'Resuming…' : 'Resume'}
         </button>
       )}
       <button

@@ -7,7 +7,7 @@ import type { Progress } from '../../../shared/protocol.ts'
 import { type Contribution, isRunning } from '../contribution.ts'
 import { DigitSheet } from '../digits.tsx'
 import { Mark } from '../mark.tsx'
-import { count, digitsRead, others, PURPOSE, passes, speed, type Telling, tell } from '../words.ts'
+import { count, others, PURPOSE, passes, right, speed, type Telling, tell } from '../words.ts'
 
 export function Contribute({ contribution }: { contribution: Contribution }) {
   const status = contribution.status.value
@@ -103,7 +103,7 @@ function Model(props: { progress: Progress | null; begun: boolean; running: bool
       <DigitSheet accuracy={accuracy} columns={10} working={working} />
       {accuracy !== null ? (
         <p class="reads">
-          It {running ? 'now reads' : 'read'} <strong>{digitsRead(accuracy)}</strong> digits correctly
+          It {running ? 'now gets' : 'got'} <strong>{right(accuracy)}</strong> right
         </p>
       ) : begun ? (
         <p class="reads quiet">{progress ? 'It has not been tested yet' : 'A hundred digits to learn from'}</p>
@@ -136,8 +136,8 @@ function Facts({ contribution, running }: { contribution: Contribution; running:
       <div>
         <h2>What is sent</h2>
         <p>
-          Results of arithmetic on public images of digits, and the name of the chip that did it. Nothing of yours is
-          read.
+          Results of arithmetic on the images that the training hands out, and the name of the chip that did it. Nothing
+          of yours is read.
         </p>
       </div>
       <div>

@@ -2,7 +2,7 @@
 import { type Contribution, isRunning } from '../contribution.ts'
 import { DigitSheet } from '../digits.tsx'
 import { Mark } from '../mark.tsx'
-import { count, digitsRead, others, tell } from '../words.ts'
+import { count, others, right, tell } from '../words.ts'
 
 export function Card({ contribution }: { contribution: Contribution }) {
   const status = contribution.status.value
@@ -42,7 +42,7 @@ export function Card({ contribution }: { contribution: Contribution }) {
       <p class="card-foot">
         {accuracy !== null ? (
           <span>
-            Reads <strong>{digitsRead(accuracy)}</strong>
+            Reads <strong>{right(accuracy)}</strong>
           </span>
         ) : (
           <span>{status === null ? 'Your device may get warm' : 'Not tested yet'}</span>

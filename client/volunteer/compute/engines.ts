@@ -4,7 +4,7 @@
  *     const engine = await chooseEngine()                 // WebGPU → hardware WebGL → WASM → CPU
  *     const engine = await openEngine('webgl')            // this one, even in software, or an error
  *
- * A device is used only after its gradient on two small nets agrees with reference values (selftest.ts).
+ * A device is used only after its gradient on small nets agrees with reference values (selftest.ts).
  */
 import type { BackendName } from '../../../shared/backends.ts'
 import { type Backend, type BackendModule, type BackendOptions, reason, stop } from './backends/backend.ts'

@@ -153,10 +153,10 @@ export async function loadRbmTrainer(backend: Backend, description: ModelDescrip
       const [sums, ...gradient] = tf.tidy((): tf.Tensor[] => {
         const v0 = dataOf(minibatch)
         const seen = up(v0)
-        const h0 = sample(seen.mean, keys, 0)
-        const v1 = down(h0)
+        const h = sample(seen.mean, keys, 0)
+        const v1 = down(h)
         // Without chains the first step's probabilities are the reconstruction's.
-        let v = visibleOf(persistent ? down(chainsFrom(h0)) : v1, keys, 0)
+        let v = visibleOf(persistent ? down(chainsFrom(h)) : v1, keys, 0)
         let { mean } = up(v)
         for (let t = 1; t < steps; t++) {
           v = visibleOf(down(sample(mean, keys, t)), keys, t)

@@ -5,7 +5,7 @@ import { portions } from './portions.ts'
 
 const BATCH = 128
 const CHOICE_SEED = 101
-const RATES = [0.0007, 0.001, 0.0015]
+const RATES = [0.001, 0.0015, 0.002]
 
 const spec = (file: string, seed: number, volunteers: number, changes: Record<string, unknown> = {}) =>
   specOf(file, { seed, strategy: portions(BATCH, volunteers), ...changes })

@@ -15,7 +15,7 @@ const BATCH = 1920
 const STEPS = 2
 const EPOCHS = 8
 const WARM_UP_EPOCHS = 3
-/** Examples a second. 16 such volunteers compute for half of one core; see CPU times in RESULTS.md. */
+/** Examples a second. */
 const PACE = 100
 
 export const scaling = speedUpRow({
