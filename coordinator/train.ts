@@ -14,9 +14,8 @@ import type { RunDetail, TestPoint } from '../shared/api.ts'
 import { classifies } from '../shared/models.ts'
 import { parseRunSpec, type RunSpec, type SpecProblem } from '../shared/run-spec.ts'
 import { Unfit } from './datasets/unfit.ts'
-import { layersModel, safetensors } from './journal/export.ts'
 import { picturesOf } from './pictures/pictures.ts'
-import { EXPORTS } from './run/exported.ts'
+import { MODEL_FILES } from './run/model-files.ts'
 import type { Run } from './run/run.ts'
 import type { Runs } from './run/runs.ts'
 import { type RunningServer, startServer } from './server.ts'
@@ -201,19 +200,11 @@ function testedWords({ history: { series, stage } }: Run): string | null {
 
 const right = ({ accuracy }: TestPoint) => `${(100 * accuracy).toFixed(2)} % right`
 
-/** Every part of the run that can be taken away, each as tfjs reads it and as safetensors. */
+/** Every file of the model that the run has; the path of the one that tfjs loads. */
 function writeModel(runs: Runs, run: Run, target: string): string {
-  for (const name of EXPORTS) {
-    const part = runs.exported(run, name)
-    if (part === null) continue
-    const { json, weights } = layersModel(part.topology, part.layout, part.parameters, `${name}.weights.bin`)
-    writeFileSync(join(target, `${name}.json`), json)
-    writeFileSync(join(target, `${name}.weights.bin`), weights)
-    writeFileSync(join(target, `${name}.safetensors`), safetensors(part.layout, part.parameters))
-  }
-  const machines = runs.machines(run)
-  if (machines !== null) {
-    writeFileSync(join(target, 'machines.safetensors'), safetensors(machines.layout, machines.parameters))
+  for (const { name, bytesOf } of MODEL_FILES) {
+    const bytes = bytesOf(runs.lastGood(run))
+    if (bytes !== null) writeFileSync(join(target, name), bytes)
   }
   return join(target, 'model.json')
 }

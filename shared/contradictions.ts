@@ -7,6 +7,7 @@ import { buildModel, endsInClasses, type Model, rbmLayers, type Shape } from './
 import type { RunSpec } from './run-spec.ts'
 import type { Contradiction } from './spec-problem.ts'
 import type { DownpourSpec, StrategySpec } from './strategy-spec.ts'
+import { ShapeMismatch } from './topology.ts'
 import { takesWholePasses } from './whole-passes.ts'
 import { withoutEffect } from './without-effect.ts'
 
@@ -34,7 +35,8 @@ export function misfit(spec: RunSpec, shape: Shape): Contradiction | null {
   try {
     model = buildModel(spec.model, shape, null)
   } catch (error) {
-    return { path: ['model'], message: (error as Error).message }
+    if (!(error instanceof ShapeMismatch)) throw error
+    return { path: ['model'], message: error.message }
   }
   if (endsInClasses(spec.model) && shape.classes < 2) {
     return { path: ['dataset'], message: `expected labels of two classes or more, got ${shape.classes}` }

@@ -6,7 +6,7 @@ import { BITMAP_PIXELS, DIGIT_BITMAPS } from './digit-bitmaps.ts'
 import type { Shape } from './models.ts'
 import type { ModelSpec } from './run-spec.ts'
 import { elementsOf } from './shape.ts'
-import type { Layer } from './topology.ts'
+import { type Layer, ShapeMismatch } from './topology.ts'
 
 const initializer = (class_name: string, config: Record<string, number> = {}) => ({ class_name, config })
 const GLOROT = initializer('GlorotUniform')
@@ -148,7 +148,7 @@ const C3_CONNECTIONS = [
  */
 function lenetClassic({ inputShape, classes }: Shape): Layer[] {
   if (inputShape.length !== 3 || inputShape[0] !== 28 || inputShape[1] !== 28 || classes > DIGIT_BITMAPS.length) {
-    throw new Error(
+    throw new ShapeMismatch(
       `LeNet-5's classic form expects images [28, 28, channels] of at most ten classes, got [${inputShape.join(', ')}] ` +
         `of ${classes}: write form modern`,
     )

@@ -21,6 +21,11 @@ export interface Topology {
   backend: string
 }
 
+/** A template that an input of this shape does not fit; the message says what was expected. */
+export class ShapeMismatch extends Error {
+  override readonly name = 'ShapeMismatch'
+}
+
 /** A topology of these layers, for examples of `inputShape` (without the batch). */
 export function sequential(name: string, layers: Layer[], inputShape: readonly number[]): Topology {
   const [first, ...rest] = layers
@@ -75,7 +80,7 @@ function each(topology: Topology, visit: (layer: Layer, tensors: Tensor[], outpu
   for (const layer of topology.config.layers) {
     const { tensors, output } = applied(layer, shape)
     if (!output.every((dimension) => dimension >= 1)) {
-      throw new Error(`layer ${layer.config.name} leaves shape [${output}]: the input is too small for it`)
+      throw new ShapeMismatch(`layer ${layer.config.name} leaves shape [${output}]: the input is too small for it`)
     }
     visit(layer, tensors, output)
     shape = output
@@ -92,7 +97,7 @@ function applied({ class_name, config }: Layer, input: number[]): { tensors: Ten
     case 'Flatten':
       return { tensors: [], output: [elementsOf(input)] }
     case 'Dense': {
-      if (input.length !== 1) throw new Error(`layer ${name} expects a vector, got shape [${input}]`)
+      if (input.length !== 1) throw new ShapeMismatch(`layer ${name} expects a vector, got shape [${input}]`)
       const units = config.units as number
       const fans = { in: input[0], out: units }
       return {
@@ -166,7 +171,7 @@ type Connections = readonly (readonly number[])[]
 
 function image(name: string, shape: number[]): number[] {
   if (shape.length === 3) return shape
-  throw new Error(
+  throw new ShapeMismatch(
     `layer ${name} expects images [height, width, channels], got shape [${shape}]: use template mlp or softmax`,
   )
 }

@@ -3,11 +3,9 @@ import { randomBytes } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { ApiError, PictureEntry, RunState } from '../../shared/api.ts'
 import { parseRunSpec } from '../../shared/run-spec.ts'
-import type { Part, Tensors } from '../../shared/stack.ts'
 import { Unfit } from '../datasets/unfit.ts'
-import { layersModel, safetensors } from '../journal/export.ts'
 import { picturesOf } from '../pictures/pictures.ts'
-import { EXPORTS } from '../run/exported.ts'
+import { BINARY, MODEL_FILES } from '../run/model-files.ts'
 import type { Run } from '../run/run.ts'
 import type { Runs } from '../run/runs.ts'
 import { CONSOLES_MAX, type Events } from './events.ts'
@@ -129,41 +127,20 @@ export function serveOperators(app: FastifyInstance, { runs, events, token, now 
     )
   }
 
-  const BINARY = 'application/octet-stream'
-  /** What of the run is taken away, as a file. */
-  const file = <Of>(
-    path: string,
-    type: string,
-    of: (run: Run) => Of | null,
-    write: (of: Of) => Uint8Array | string,
-    missing: string,
-  ) =>
+  for (const { name, type, bytesOf, lacking } of MODEL_FILES) {
     app.get(
-      `/runs/:id/${path}`,
+      `/runs/:id/${name}`,
       found((run, _request, reply) => {
-        const part = of(run)
-        if (part === null) return apiError(reply, 'not-found', `run ${run.id} has no ${missing}`)
-        const body = write(part)
+        const body = bytesOf(runs.lastGood(run))
+        if (body === null) return apiError(reply, 'not-found', `run ${run.id} has no ${lacking}`)
         if (type === BINARY) {
-          const name = path.startsWith('model.') ? path.replace('model', run.id) : `${run.id}.${path}`
-          reply.header('content-disposition', `attachment; filename="${name}"`)
+          const saved = name.startsWith('model.') ? name.replace('model', run.id) : `${run.id}.${name}`
+          reply.header('content-disposition', `attachment; filename="${saved}"`)
         }
         return reply
           .type(type)
           .send(typeof body === 'string' ? body : Buffer.from(body.buffer, body.byteOffset, body.byteLength))
       }),
     )
-  const asSafetensors = ({ layout, parameters }: Tensors) => safetensors(layout, parameters)
-
-  for (const name of EXPORTS) {
-    const of = (run: Run) => runs.exported(run, name)
-    const model = ({ topology, layout, parameters }: Part) =>
-      layersModel(topology, layout, parameters, `${name}.weights.bin`)
-    const missing = `${name}: a stack of RBMs and an autoencoder have one`
-    file(`${name}.safetensors`, BINARY, of, asSafetensors, missing)
-    file(`${name}.json`, 'application/json', of, (part) => model(part).json, missing)
-    file(`${name}.weights.bin`, BINARY, of, (part) => model(part).weights, missing)
   }
-  const stacks = 'machines: a stack of RBMs has them, and what was pre-trained as one'
-  file('machines.safetensors', BINARY, (run) => runs.machines(run), asSafetensors, stacks)
 }

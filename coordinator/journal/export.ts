@@ -5,9 +5,6 @@
 import type { Layout } from '../../shared/layout.ts'
 import type { Topology } from '../../shared/models.ts'
 
-/** Where the LayersModel's JSON says its weights lie, relative to itself. */
-export const WEIGHTS_FILE = 'model.weights.bin'
-
 /**
  * https://huggingface.co/docs/safetensors: u64 length of the header | header, JSON padded with spaces to a multiple of
  * 8 | the tensors, in the layout's order and under its names, without gaps. `metadata` is the header's `__metadata__`.
@@ -36,15 +33,16 @@ export function safetensors(
 export interface LayersModel {
   /** The file that `tf.loadLayersModel` is given the address of. */
   readonly json: string
-  /** WEIGHTS_FILE, beside it. */
+  /** `weightsFile`. */
   readonly weights: Uint8Array<ArrayBuffer>
 }
 
+/** `weightsFile`: where the JSON says its weights lie, relative to itself. */
 export function layersModel(
   topology: Topology,
   { slots, size }: Layout,
   parameters: Float32Array,
-  weightsFile = WEIGHTS_FILE,
+  weightsFile: string,
 ): LayersModel {
   checkSize(size, parameters)
   const json = JSON.stringify({

@@ -66,7 +66,7 @@ class ThreadJournal implements Journal {
   private lastId = 0
   /** Looks whether the oldest request is answered in time, where nobody waits for it. */
   private watch: NodeJS.Timeout | undefined
-  private broken: StorageError | null = null
+  private broken: Error | null = null
   private closed = false
   /** From `open` on. */
   private tail!: Tail
@@ -273,7 +273,7 @@ class ThreadJournal implements Journal {
     // While the folder is still ours.
     this.tail.close(this.movedTo === this.nextSeq - 1)
     if (this.broken === null) this.wait('close', [])
-    this.broken = new StorageError('failed', 'invariant: the journal is closed')
+    this.broken = new Error('invariant: the journal is closed')
     clearInterval(this.watch)
     this.port.close()
   }
@@ -344,13 +344,14 @@ class ThreadJournal implements Journal {
   private breakOff(message: string): void {
     // Closed in order, or broken before.
     if (this.broken !== null) return
-    this.broken = new StorageError('failed', message)
+    const error = new StorageError('failed', message)
+    this.broken = error
     void this.worker.terminate()
     this.stopTimer()
-    this.onBroken(this.broken)
+    this.onBroken(error)
     const waiting = [...this.asked.values()]
     this.asked.clear()
-    for (const asked of waiting) asked.failed(this.broken)
+    for (const asked of waiting) asked.failed(error)
   }
 }
 

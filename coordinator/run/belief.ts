@@ -17,14 +17,12 @@ export class Belief {
   failure: string | null = null
   private readonly history: History
   private readonly roster: Roster
-  private readonly busy: (volunteer: string) => boolean
   /** Of the stage that is under way. */
   private trust = new Trust()
 
-  constructor(history: History, roster: Roster, busy: (volunteer: string) => boolean) {
+  constructor(history: History, roster: Roster) {
     this.history = history
     this.roster = roster
-    this.busy = busy
   }
 
   /** Another stage begins: its gradients are of another model. */
@@ -43,7 +41,7 @@ export class Belief {
     const { strategy, parameters, stage } = this.history
     const trusted = this.roster.get(volunteer)?.trusted === true
     const outside = () => {
-      const alone = trusted || this.roster.alone(volunteer, this.busy, now)
+      const alone = trusted || this.roster.alone(volunteer, now)
       return this.trust.outside(volunteer, lease.binding.version, alone) ?? 'outside'
     }
     if (update.lossSum === null) return outside()

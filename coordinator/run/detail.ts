@@ -50,7 +50,7 @@ export function detailOf(run: Run, now: number): RunDetail {
     createdAt: new Date(run.createdAt).toISOString(),
     modelPath: `/api/runs/${run.id}/model.json`,
     parameters: run.parameters.size,
-    volunteers: run.roster.details((volunteer) => run.holds(volunteer)),
+    volunteers: run.roster.details(),
     spec: run.spec,
   }
 }

@@ -56,20 +56,19 @@ export class Granting {
     if (trained) return wait('training is complete; the model is being tested')
     const { roster, leases, budgetMs } = this
     const { stage } = this.history
-    const holds = (volunteer: string) => leases.count(volunteer) > 0
     const draft = stage.strategy.next({
       volunteer: member.volunteer,
       // Counted only where a strategy wants it: it walks the whole roster.
       get rank() {
-        return member.trusted ? 0 : roster.rank(member.volunteer, holds, now)
+        return member.trusted ? 0 : roster.rank(member.volunteer, now)
       },
       fitting: Math.ceil((GRANT_MARGIN * Roster.speedOf(member) * budgetMs) / 1000),
       epochs: stage.epochs,
       get out() {
         return outstanding(leases.all(), stage.index, now)
       },
-      idle: (volunteer) => roster.idle(volunteer, holds, now),
-      mayTake: (free) => (elsewhere === 0 && !holds(member.volunteer)) || free > roster.unoccupied(holds, now),
+      idle: (volunteer) => roster.idle(volunteer, now),
+      mayTake: (free) => elsewhere + leases.count(member.volunteer) === 0 || free > roster.unoccupied(now),
     })
     if ('wait' in draft) return wait(draft.wait)
     const version = stage.strategy.lockstep ? stage.parameters.version : null

@@ -41,6 +41,12 @@ const ABSENT_REMEMBERED = 1_000
 
 export class Roster {
   private readonly members = new Map<string, Member>()
+  private readonly leasesOf: (volunteer: string) => number
+
+  /** `leasesOf`: how many a volunteer holds. */
+  constructor(leasesOf: (volunteer: string) => number) {
+    this.leasesOf = leasesOf
+  }
 
   get(volunteer: string): Member | undefined {
     return this.members.get(volunteer)
@@ -92,33 +98,33 @@ export class Roster {
    * Its place, from 0, in the queue of those who work: the connected crowd in order of arrival, but for who neither
    * holds a lease nor asked lately (others would wait for somebody who does nothing).
    */
-  rank(volunteer: string, busy: (volunteer: string) => boolean, now: number): number {
+  rank(volunteer: string, now: number): number {
     let rank = 0
     for (const member of this.members.values()) {
       if (member.volunteer === volunteer) return rank
-      if (this.trains(member, busy, now)) rank++
+      if (this.trains(member, now)) rank++
     }
     return rank
   }
 
   /** Whether nobody should wait for its next update: it is not there to train, or is there and does nothing. */
-  idle(volunteer: string, busy: (volunteer: string) => boolean, now: number): boolean {
+  idle(volunteer: string, now: number): boolean {
     const member = this.members.get(volunteer)
-    return member === undefined || !this.trains(member, busy, now)
+    return member === undefined || !this.trains(member, now)
   }
 
   /** How many of those who train hold nothing. */
-  unoccupied(busy: (volunteer: string) => boolean, now: number): number {
+  unoccupied(now: number): number {
     let count = 0
     for (const member of this.members.values()) {
-      if (this.trains(member, busy, now) && !busy(member.volunteer)) count++
+      if (this.trains(member, now) && this.leasesOf(member.volunteer) === 0) count++
     }
     return count
   }
 
-  private trains(member: Member, busy: (volunteer: string) => boolean, now: number): boolean {
+  private trains(member: Member, now: number): boolean {
     const { volunteer, connected, trusted, lastSeen } = member
-    return connected && !trusted && (lastSeen > now - IDLE_MS || busy(volunteer))
+    return connected && !trusted && (lastSeen > now - IDLE_MS || this.leasesOf(volunteer) > 0)
   }
 
   /** To the end of the queue: others would wait for somebody whose leases come to nothing. */
@@ -160,21 +166,21 @@ export class Roster {
   }
 
   /** Nobody else is here to train. */
-  alone(volunteer: string, busy: (volunteer: string) => boolean, now: number): boolean {
+  alone(volunteer: string, now: number): boolean {
     for (const member of this.members.values()) {
-      if (member.volunteer !== volunteer && this.trains(member, busy, now)) return false
+      if (member.volunteer !== volunteer && this.trains(member, now)) return false
     }
     return true
   }
 
-  details(leasesOf: (volunteer: string) => number): VolunteerDetail[] {
+  details(): VolunteerDetail[] {
     return [...this.members.values()].map((member) => ({
       volunteer: member.volunteer,
       backend: member.backend,
       device: member.device,
       trusted: member.trusted,
       connected: member.connected,
-      leases: leasesOf(member.volunteer),
+      leases: this.leasesOf(member.volunteer),
       examples: member.examples,
       updatesAccepted: member.updatesAccepted,
       updatesRefused: member.updatesRefused,

@@ -54,7 +54,7 @@ export class Run {
   readonly id: string
   readonly spec: RunSpec
   readonly createdAt: number
-  readonly roster = new Roster()
+  readonly roster: Roster
   /** What is durable; everything else here may be lost at any instant. */
   readonly history: History
   bytesDown = 0
@@ -77,8 +77,9 @@ export class Run {
     this.createdAt = createdAt
     this.dataset = dataset
     this.history = new History(spec, dataset, checkpoint)
+    this.roster = new Roster((volunteer) => this.leases.count(volunteer))
     this.granting = new Granting(id, boot, this.history, this.leases, this.roster)
-    this.belief = new Belief(this.history, this.roster, (volunteer) => this.holds(volunteer) > 0)
+    this.belief = new Belief(this.history, this.roster)
     this.examiner = new Examiner(this.history, dataset)
   }
 

@@ -16,11 +16,9 @@ import {
   type Verdict,
 } from '../../shared/protocol.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
-import type { Part, Tensors } from '../../shared/stack.ts'
 import type { Blob, Dataset } from '../datasets/dataset.ts'
 import { type Entry, type Journal, type NewEntry, StorageError } from '../journal/journal.ts'
 import { assigned } from './assignment.ts'
-import { type ExportName, exported, exportedMachines } from './exported.ts'
 import { History } from './history.ts'
 import { ModelBlobs } from './model-blobs.ts'
 import { OpenDatasets } from './open-datasets.ts'
@@ -146,16 +144,6 @@ export class Runs {
   lastGood(run: Run): History {
     const checkpoint = run.state === 'failed' ? this.surroundings.journal.loadCheckpoint(run.id) : null
     return checkpoint === null ? run.history : new History(run.spec, run.history.dataset, checkpoint)
-  }
-
-  /** What can be taken away of the run; of one that failed, of what was last good. null: it has no such part. */
-  exported(run: Run, name: ExportName): Part | null {
-    return exported(this.lastGood(run), name)
-  }
-
-  /** The RBMs of the run, likewise. */
-  machines(run: Run): Tensors | null {
-    return exportedMachines(this.lastGood(run))
   }
 
   /** Moves a run into a state; a string says why it cannot. */

@@ -58,7 +58,7 @@ async function grid(volunteers: number): Promise<number> {
   try {
     const { roster } = server.runs.get(RUN)!
     const enough = () => {
-      const accepted = roster.details(() => 0).map(({ updatesAccepted }) => updatesAccepted)
+      const accepted = roster.details().map(({ updatesAccepted }) => updatesAccepted)
       return accepted.length === volunteers && accepted.every((updates) => updates >= UPDATES + 2)
     }
     while (!enough()) await new Promise((resolve) => setTimeout(resolve, 500))

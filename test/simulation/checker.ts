@@ -3,7 +3,7 @@
  * journal only, and what volunteers were told.
  */
 import type { Entry } from '../../coordinator/journal/journal.ts'
-import { EXPORTS } from '../../coordinator/run/exported.ts'
+import { EXPORTS, exported, exportedMachines } from '../../coordinator/run/exported.ts'
 import type { HeldLease } from '../../coordinator/run/leases.ts'
 import type { Run } from '../../coordinator/run/run.ts'
 import type { Runs } from '../../coordinator/run/runs.ts'
@@ -301,8 +301,8 @@ export class Checker {
         withoutOutcomes: this.withoutOutcomes.has(run.id),
       }
       checkEnding(run, this.shadow(run.id), truth, disk)
-      for (const name of EXPORTS) this.wholeOf(run, name, runs.exported(run, name))
-      this.wholeOf(run, 'machines', runs.machines(run))
+      for (const name of EXPORTS) this.wholeOf(run, name, exported(runs.lastGood(run), name))
+      this.wholeOf(run, 'machines', exportedMachines(runs.lastGood(run)))
     }
   }
 

@@ -4,7 +4,7 @@ import '@tensorflow/tfjs-backend-cpu'
 import * as tf from '@tensorflow/tfjs-core'
 import * as layers from '@tensorflow/tfjs-layers'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { layersModel, safetensors, WEIGHTS_FILE } from '../../coordinator/journal/export.ts'
+import { layersModel, safetensors } from '../../coordinator/journal/export.ts'
 import { initialParameters, type Layout, layout } from '../../shared/layout.ts'
 import { buildModel } from '../../shared/models.ts'
 import { Random, Stream } from '../../shared/random.ts'
@@ -114,10 +114,10 @@ describe('layersModel', () => {
     test(`tf.loadLayersModel reads a ${spec.template}, and predicts what plain loops do`, async () => {
       const { topology, layout, inputShape } = buildModel(spec, DIGITS, null)
       const parameters = filledParameters(layout)
-      const { json, weights } = layersModel(topology, layout, parameters)
+      const { json, weights } = layersModel(topology, layout, parameters, 'model.weights.bin')
       const { modelTopology, weightsManifest, format } = JSON.parse(json)
       expect(weightsManifest).toHaveLength(1)
-      expect(weightsManifest[0].paths).toEqual([WEIGHTS_FILE])
+      expect(weightsManifest[0].paths).toEqual(['model.weights.bin'])
       const model = await layers.loadLayersModel(
         tf.io.fromMemory({
           modelTopology,
@@ -141,7 +141,7 @@ describe('layersModel', () => {
 
   test('a vector of another size is a fault', () => {
     const { topology, layout } = buildModel({ template: 'softmax' }, DIGITS, null)
-    expect(() => layersModel(topology, layout, new Float32Array(3))).toThrow(
+    expect(() => layersModel(topology, layout, new Float32Array(3), 'model.weights.bin')).toThrow(
       'invariant: the layout has 7850 parameters',
     )
   })

@@ -16,7 +16,7 @@ const DRAWN_OUT_MS = 1_700_000
 
 describe('the roster', () => {
   it('[L5] believes at most a minute beside the compute, in the first lease and in the mean', () => {
-    const roster = new Roster()
+    const roster = new Roster(() => 0)
     roster.join({ volunteer: 'ann', backend: 'wasm', device: '', trusted: false }, NOW)
     const { overheadMs: before } = roster.get('ann')!
     roster.credit('ann', 100, 1_000, 30_000)

@@ -1,5 +1,7 @@
 /** What a run keeps once it is over: what it came to, not what it was trained with. */
+
 import { describe, expect, test } from 'vitest'
+import { exported } from '../../coordinator/run/exported.ts'
 import { codeOf, type Desk, desk, stateOf } from '../support/desk.ts'
 
 const ADAM = { updateRule: { name: 'adam', rate: 0.001 } }
@@ -31,7 +33,7 @@ describe('[J7] a run that is over', () => {
     expect(heldBy(at)).toEqual(['parameters'])
     expect(at.runs.get('r0')!.parameters.snapshot()).toEqual(before)
     expect(checkpointed(at).vectors.map(({ name }) => name)).toEqual(['parameters', 'first', 'second'])
-    expect(at.runs.exported(at.runs.get('r0')!, 'model')!.parameters).toEqual(before)
+    expect(exported(at.runs.lastGood(at.runs.get('r0')!), 'model')!.parameters).toEqual(before)
   })
 
   test('comes back so, and is not written again', () => {
@@ -130,7 +132,7 @@ describe('[J7] a run that is over', () => {
     expect(heldBy(at)).toEqual(['parameters'])
     expect(checkpointed(at)).toEqual(good)
     const [parameters] = good.vectors
-    expect(at.runs.exported(at.runs.get('r0')!, 'model')!.parameters).toEqual(parameters.values)
+    expect(exported(at.runs.lastGood(at.runs.get('r0')!), 'model')!.parameters).toEqual(parameters.values)
     expect(heldBy(at.again())).toEqual(['parameters'])
   })
 })
