@@ -3,11 +3,11 @@ import type { Introduction } from './roster.ts'
 import type { Run } from './run.ts'
 
 /**
- * The one it is on while that has work, else the running one with the smallest crowd. The coordinator's own goes
- * wherever somebody is to look. `runs` newest first.
+ * The one it is on while that has work, else the running one with the smallest crowd. A trusted one goes on to
+ * the next run that is to be looked at, in turn. `runs` newest first.
  */
 export function assigned({ trusted }: Introduction, current: Run | undefined, runs: readonly Run[]): Run | undefined {
-  if (trusted) return runs.findLast((run) => run.wantsTrusted) ?? current ?? runs[0]
+  if (trusted) return current?.wantsTrusted ? current : nextWanting(current, runs)
   const [emptiest] = runs.filter(working).sort((a, b) => a.roster.crowd - b.roster.crowd)
   // Somebody who works moves only where that evens the crowds out: a new run gets its share, and nobody wavers.
   const even = current !== undefined && current.roster.crowd - (emptiest?.roster.crowd ?? 0) <= 1
@@ -15,3 +15,8 @@ export function assigned({ trusted }: Introduction, current: Run | undefined, ru
 }
 
 const working = (run: Run): boolean => run.state === 'running' && !run.trained
+
+function nextWanting(current: Run | undefined, runs: readonly Run[]): Run | undefined {
+  const at = current === undefined ? 0 : runs.indexOf(current)
+  return [...runs.slice(at), ...runs.slice(0, at)].find((run) => run.wantsTrusted) ?? current ?? runs[0]
+}

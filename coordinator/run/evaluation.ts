@@ -8,7 +8,7 @@ import { Outcomes } from '../../shared/outcomes.ts'
 import type { Stretch } from '../strategies/epochs.ts'
 import { type Interval, Intervals } from '../strategies/intervals.ts'
 
-/** Examples in one lease: short enough that a lost one costs little. */
+/** Examples in one lease at most. */
 const PART_EXAMPLES = 2_500
 
 /** What is looked at: the test examples, or the first training examples for comparison. */
@@ -69,9 +69,9 @@ export class Evaluation {
     return true
   }
 
-  take(): { side: Side; stretches: Stretch[] } | null {
+  take(examples: number): { side: Side; stretches: Stretch[] } | null {
     for (const side of ['test', 'train'] as const) {
-      const taken = this.current?.free[side].take(PART_EXAMPLES) ?? []
+      const taken = this.current?.free[side].take(Math.min(PART_EXAMPLES, examples)) ?? []
       if (taken.length > 0) return { side, stretches: taken.map((interval) => ({ epoch: 0, ...interval })) }
     }
     return null

@@ -45,8 +45,9 @@ export class Examiner {
     return this.evaluation.waiting
   }
 
-  take(): { side: Side; stretches: Stretch[] } | null {
-    return this.evaluation.take()
+  /** A part of at most so many examples. */
+  take(examples: number): { side: Side; stretches: Stretch[] } | null {
+    return this.evaluation.take(examples)
   }
 
   giveBack(lease: HeldLease): void {

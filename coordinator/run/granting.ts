@@ -18,6 +18,8 @@ const WHOLE_MS = 60_000
 /** A lease that takes this many times what it should, and so long, is late. */
 const LATE_FACTOR = 2
 const LATE_MS = 1_000
+/** What a part of a test should take: short enough that a lost one costs little. */
+const PART_SECONDS = 15
 /** Examples that a volunteer evaluates at a time. */
 const EVALUATED_AT_ONCE = 500
 /** The time box of what has none. */
@@ -76,7 +78,7 @@ export class Granting {
   }
 
   evaluation(member: Member, examiner: Examiner, model: () => string, now: number): LeaseReply {
-    const taken = examiner.take()
+    const taken = examiner.take(Math.ceil(PART_SECONDS * Roster.speedOf(member)))
     if (taken === null) return wait('nothing is to be evaluated now')
     const { side: from, stretches } = taken
     const whole = { ...PLAIN, from, stretches, batchSize: EVALUATED_AT_ONCE, timeBoxed: false }
@@ -98,8 +100,9 @@ export class Granting {
         volunteer: member.volunteer,
         stage: this.history.stage.index,
         examples,
-        // However slow it says it is: a lease that is done whole is not larger than its time box would be by much.
-        expectedMs: Math.min(this.budgetMs + WHOLE_MS, computeMs) + Roster.overheadOf(member),
+        // However slow it says it is: a lease that is done whole is not larger than its time box would be by much. But
+        // where its leases run past their deadlines, it is.
+        expectedMs: Math.min(member.lateness * (this.budgetMs + WHOLE_MS), computeMs) + Roster.overheadOf(member),
       },
       now,
     )

@@ -33,7 +33,7 @@ const FIRST_OVERHEAD_MS = 5_000
 /** Believed at most: a volunteer that claims to have computed in no time must not earn a far deadline. */
 const OVERHEAD_MAX_MS = 60_000
 /** Nor must one that never finishes a lease keep others waiting ever longer. */
-const LATENESS_MAX = 4
+const LATENESS_MAX = 8
 /** Who waits for work asks again within ten seconds; who did not for so long is not there to work. */
 const IDLE_MS = 30_000
 /** Disconnected volunteers that are remembered, the longest gone forgotten first. */

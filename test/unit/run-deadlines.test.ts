@@ -116,6 +116,55 @@ describe('a deadline', () => {
     })
   })
 
+  it('[L5] of a portion that is far too large for its volunteer goes as far as it takes, too', () => {
+    const at = desk({
+      dataset: { name: 'mnist', train: 30_000, test: 10 },
+      strategy: { name: 'synchronous', batchSize: 30_000, portionSize: 30_000 },
+    })
+    at.hello('ann')
+    // 20 examples a second: a hundred time boxes.
+    const takesMs = 1_500_000
+    const reached = Array.from({ length: 10 }, () => {
+      const { deadlineMs } = at.start('ann', at.lease('ann'))
+      at.passes(deadlineMs)
+      return deadlineMs
+    })
+    expect(Math.max(...reached)).toBeGreaterThan(takesMs)
+    // But whoever never finishes one keeps nobody waiting for longer than half an hour or so.
+    expect(Math.max(...reached)).toBeLessThan(2_000_000)
+  })
+
+  it('[L5] of a test goes further away and its parts become smaller, whatever a crowd does meanwhile', () => {
+    const at = desk({
+      dataset: { name: 'mnist', train: 4000, test: 5000 },
+      evaluateEveryEpochs: 0.01,
+      stop: { epochs: 9 },
+    })
+    at.hello('ann')
+    at.hello('own', { trusted: true })
+    for (let i = 0; i < 100 && !at.runs.get('r0')!.wantsTrusted; i++) at.work('ann')
+    const sizes: number[] = []
+    for (let told = ''; told !== 'accepted' && sizes.length < 10; ) {
+      const part = at.lease('own')
+      expect(part.kind).toBe('evaluate')
+      const examples = part.segments.reduce((sum, { from, to }) => sum + to - from, 0)
+      const { version } = at.start('own', part)
+      // Ten examples a second.
+      for (let left = 100 * examples; left > 0; left -= 5_000) {
+        at.passes(5_000)
+        at.work('ann')
+      }
+      told = codeOf(at.submit('own', part, version, { computeMs: 100 * examples }))
+      sizes.push(examples)
+    }
+    expect(sizes[0]).toBe(2_500)
+    expect(sizes.length).toBeGreaterThan(1)
+    expect(sizes.length).toBeLessThan(10)
+    sizes.slice(1).forEach((size, i) => {
+      expect(size).toBeLessThan(sizes[i])
+    })
+  })
+
   it('[L5] is not far for who does both by turns', () => {
     const at = portions()
     at.hello('eve')

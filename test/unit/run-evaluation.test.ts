@@ -1,6 +1,6 @@
 /** Which version is tested, by whom, and what comes of it. */
 import { describe, expect, it } from 'vitest'
-import { codeOf, type Desk, desk } from '../support/desk.ts'
+import { codeOf, type Desk, desk, specOf } from '../support/desk.ts'
 
 describe('evaluation', () => {
   /** A run whose training is complete, its last version waiting to be tested. */
@@ -177,6 +177,32 @@ describe('evaluation', () => {
     for (let i = 0; i < 9; i++) expect(back.work('ann')).toBe('accepted')
     expect(back.work('own', correct)).toBe('accepted')
     expect(back.runs.get('r0')!.history.series.test.map(({ epoch }) => epoch)).toEqual([1, 2])
+  })
+
+  it('is of each run in turn', () => {
+    const at = desk({ stop: { epochs: 5 }, evaluateEveryEpochs: 1 })
+    const runs = ['r0', 'r1', 'r2']
+    for (const run of runs.slice(1))
+      at.runs.create(run, specOf({ stop: { epochs: 5 }, evaluateEveryEpochs: 1 }), at.now)
+    at.hello('own', { trusted: true })
+    const epoch = (run: string) => {
+      at.hello(run, { run })
+      for (let i = 0; i < 10; i++) expect(at.work(run)).toBe('accepted')
+    }
+    runs.forEach(epoch)
+    const tested: string[] = []
+    // One part is computed while the next one is at hand, as a volunteer does.
+    for (let part = at.lease('own'); tested.length < 6; ) {
+      const { version } = at.start('own', part)
+      const next = at.lease('own')
+      expect(codeOf(at.submit('own', part, version, correct))).toBe('accepted')
+      // Whichever it was, it is to be tested again at once.
+      epoch(part.run)
+      tested.push(part.run)
+      part = next
+    }
+    expect(tested.slice(0, 3).sort()).toEqual(runs)
+    expect(tested.slice(3).sort()).toEqual(runs)
   })
 
   it('gives a lost part to whoever asks next', () => {
