@@ -3,7 +3,7 @@ import type { Model } from './models.ts'
 import type { RunSpec } from './run-spec.ts'
 import type { Contradiction } from './spec-problem.ts'
 import type { StrategySpec } from './strategy-spec.ts'
-import { outputsOf } from './topology.ts'
+import { outputsOf, type Topology } from './topology.ts'
 
 /** Floats of the largest model that is taken: 256 MB, several times over with its optimizer's state and versions. */
 export const PARAMETERS_MAX = 1 << 26
@@ -18,8 +18,14 @@ const HELD_LEAST = 16
 /** Floats of the pairs that L-BFGS keeps: 2 GB. */
 const PAIRS_FLOATS_MAX = 1 << 29
 
-/** Floats of all layers' outputs for the examples that a volunteer computes at once: 1 GB. */
-const OUTPUTS_MAX = 1 << 28
+/**
+ * Floats of all layers' outputs for the examples that a volunteer computes at once: 256 MB, of which a step holds about
+ * four and a half times as much (measured, convolutions on WASM), and WASM has 4 GB.
+ */
+const OUTPUTS_MAX = 1 << 26
+
+/** How many examples a volunteer can compute at once; one in any case. */
+export const examplesAtOnce = (topology: Topology): number => Math.max(1, Math.floor(OUTPUTS_MAX / outputsOf(topology)))
 
 /** The first thing found, null where all fits. An RBM is at most as large as the whole network. */
 export function tooLarge(spec: RunSpec, model: Model): Contradiction | null {
@@ -27,12 +33,11 @@ export function tooLarge(spec: RunSpec, model: Model): Contradiction | null {
   if (size > PARAMETERS_MAX) {
     return { path: ['model'], message: `expected a model of at most ${PARAMETERS_MAX} parameters, got ${size}` }
   }
-  const outputs = outputsOf(model.topology)
   const of = (strategy: StrategySpec, path: string[]) =>
     tooManyVersions(strategy, size, path) ??
     tooMuchHeld(strategy, size, path) ??
     tooManyPairs(strategy, size, path) ??
-    tooMuchAtOnce(strategy, outputs, path)
+    tooMuchAtOnce(strategy, model, path)
   return (
     of(spec.strategy, ['strategy']) ?? (spec.pretrain ? of(spec.pretrain.strategy, ['pretrain', 'strategy']) : null)
   )
@@ -78,13 +83,13 @@ function tooManyPairs(strategy: StrategySpec, size: number, path: string[]): Con
 }
 
 /** What a volunteer computes at once passes through all layers together. */
-function tooMuchAtOnce(strategy: StrategySpec, outputs: number, path: string[]): Contradiction | null {
+function tooMuchAtOnce(strategy: StrategySpec, { topology }: Model, path: string[]): Contradiction | null {
   const field = strategy.name === 'synchronous' ? 'portionSize' : 'batchSize'
   const examples = strategy.name === 'synchronous' ? strategy.portionSize : strategy.batchSize
-  const most = Math.max(1, Math.floor(OUTPUTS_MAX / outputs))
+  const most = examplesAtOnce(topology)
   if (examples <= most) return null
   return {
     path: [...path, field],
-    message: `the layers make ${outputs} numbers of an example, and ${examples} examples are computed at once: write ${most} or less`,
+    message: `the layers make ${outputsOf(topology)} numbers of an example, and ${examples} examples are computed at once: write ${most} or less`,
   }
 }

@@ -2,6 +2,7 @@
  * Granting: how work that a strategy or a test has to give becomes a lease, and how its volunteer sees it. A lease fits
  * the volunteer's time box at its measured speed, and is expected back accordingly.
  */
+import { examplesAtOnce } from '../../shared/limits.ts'
 import type { Lease, LeaseReply } from '../../shared/protocol.ts'
 import { lengthOf, type Stretch } from '../strategies/epochs.ts'
 import { type Outstanding, PLAIN } from '../strategies/strategy.ts'
@@ -20,7 +21,7 @@ const LATE_FACTOR = 2
 const LATE_MS = 1_000
 /** What a part of a test should take: short enough that a lost one costs little. */
 const PART_SECONDS = 15
-/** Examples that a volunteer evaluates at a time. */
+/** Examples that a volunteer evaluates at a time, where its memory holds what the layers make of them. */
 const EVALUATED_AT_ONCE = 500
 /** The time box of what has none. */
 const UNHURRIED_MS = 1e9
@@ -81,7 +82,8 @@ export class Granting {
     const taken = examiner.take(Math.ceil(PART_SECONDS * Roster.speedOf(member)))
     if (taken === null) return wait('nothing is to be evaluated now')
     const { side: from, stretches } = taken
-    const whole = { ...PLAIN, from, stretches, batchSize: EVALUATED_AT_ONCE, timeBoxed: false }
+    const batchSize = Math.min(EVALUATED_AT_ONCE, examplesAtOnce(this.history.model.topology))
+    const whole = { ...PLAIN, from, stretches, batchSize, timeBoxed: false }
     return this.grant(member, model, { kind: 'evaluate', version: examiner.version, ...whole }, now)
   }
 

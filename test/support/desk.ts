@@ -42,12 +42,12 @@ export class Desk {
   deaf = false
   now: number
 
-  constructor(journal = new MemoryJournal(), now = NOW) {
+  constructor(journal = new MemoryJournal(), now = NOW, openDataset = emptyDataset) {
     this.journal = journal
     this.now = now
     this.runs = new Runs({
       journal,
-      openDataset: emptyDataset,
+      openDataset,
       blob: (bytes) => ({ hash: '0'.repeat(64), bytes }),
       boot: `b${now}`,
       listener: {

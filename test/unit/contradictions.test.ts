@@ -128,6 +128,15 @@ describe('a RunSpec', () => {
       },
     ],
     [
+      'a minibatch of which WASM would hold more than its 4 GB while it trains',
+      { model: { template: 'cnn', filters: [256, 256] }, strategy: { name: 'downpour', batchSize: 256 } },
+      {
+        'strategy.batchSize': expect.stringMatching(
+          /^the layers make \d+ numbers of an example, and 256 examples are computed at once: write 1\d\d or less$/,
+        ),
+      },
+    ],
+    [
       'settings of a rate that stays as it is',
       { schedule: { final: 0.01, hold: 0.5 } },
       {

@@ -1,6 +1,8 @@
 /** Which version is tested, by whom, and what comes of it. */
 import { describe, expect, it } from 'vitest'
-import { codeOf, type Desk, desk, specOf } from '../support/desk.ts'
+import { outputsOf } from '../../shared/topology.ts'
+import { emptyDataset } from '../simulation/examples.ts'
+import { codeOf, Desk, desk, specOf } from '../support/desk.ts'
 
 describe('evaluation', () => {
   /** A run whose training is complete, its last version waiting to be tested. */
@@ -177,6 +179,24 @@ describe('evaluation', () => {
     for (let i = 0; i < 9; i++) expect(back.work('ann')).toBe('accepted')
     expect(back.work('own', correct)).toBe('accepted')
     expect(back.runs.get('r0')!.history.series.test.map(({ epoch }) => epoch)).toEqual([1, 2])
+  })
+
+  it('takes no more examples at a time than its volunteer has memory for', () => {
+    const at = new Desk(undefined, undefined, (of) => ({ ...emptyDataset(of), inputShape: [96, 96, 3] }))
+    const dataset = { name: 'mnist', train: 4, test: 1_000 }
+    at.runs.create('r0', specOf({ model: { template: 'cnn' }, dataset }), at.now)
+    at.hello('ann')
+    at.hello('own', { trusted: true })
+    const lease = at.lease('ann')
+    const { version } = at.start('ann', lease)
+    const { layout, topology } = at.runs.get('r0')!.model
+    const { size } = layout
+    const counts = { minibatches: 1, examples: 4, lossSum: 4, correct: 0, computeMs: 1, size: 4 * size }
+    const update = { lease: lease.id, version, ...counts }
+    expect(codeOf(at.runs.submit('ann', update, new Uint8Array(4 * size), at.now))).toBe('accepted')
+    const part = at.lease('own')
+    expect(part.batchSize).toBeLessThan(500)
+    expect(part.batchSize * outputsOf(topology)).toBeLessThanOrEqual(2 ** 26)
   })
 
   it('is of each run in turn', () => {

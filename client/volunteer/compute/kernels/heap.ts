@@ -7,6 +7,9 @@ import { wasm } from './wasm.ts'
 
 type Address = number
 
+/** Bytes, less what a heap keeps beside them. */
+const ADDRESSABLE = 2 ** 32 - 2 ** 24
+
 /** What the module exports; assembly/ documents each. */
 export interface Kernels {
   scratchBytes(): number
@@ -99,6 +102,16 @@ export function heapOf(backend: unknown): Heap {
 /** Instantiates our module on a started WASM backend's memory. */
 export async function prepareHeap(backend: KernelBackend): Promise<Heap> {
   const { wasm: module, dataIdMap } = backend as WasmBackend
+  // Nobody else looks whether there is memory: what lies at address 0 would be written over.
+  // (Its first call puts the module's own in place.)
+  module._free(module._malloc(1))
+  const { _malloc: malloc } = module
+  module._malloc = (bytes) => {
+    // Of more than 4 GB, or nearly as much, it would take the rest for meant.
+    const at = bytes < ADDRESSABLE ? malloc(bytes) : 0
+    if (at === 0) throw new Error(`wasm: no memory left for ${bytes} bytes`)
+    return at
+  }
   compiled ??= await WebAssembly.compile(Uint8Array.from(atob(wasm), (character) => character.charCodeAt(0)))
   const instance = await WebAssembly.instantiate(compiled, { env: { memory: module.asm.memory } })
   let scratchAt: Address = 0
@@ -116,9 +129,8 @@ export async function prepareHeap(backend: KernelBackend): Promise<Heap> {
     scratch(bytes) {
       if (bytes > scratchSize) {
         if (scratchAt) module._free(scratchAt)
-        // _malloc answers with a signed number above 2 GiB.
+        // It answers with a signed number above 2 GiB.
         scratchAt = module._malloc(bytes) >>> 0
-        if (scratchAt === 0) throw new Error(`wasm: no memory left for ${bytes} bytes`)
         scratchSize = bytes
       }
       return scratchAt
