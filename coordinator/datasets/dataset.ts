@@ -14,6 +14,8 @@ export interface Split {
   readonly shardSize: number
   /** Shards there are. */
   readonly shards: number
+  /** SHA-256 of all inputs and then all labels, hexadecimal. */
+  readonly sha256: string
   /** The gzip-compressed bytes of shard.ts, content-addressed. */
   shard(index: number): Blob
   /** The bytes of a shard that was asked for before, by its hash; null where there is none. */

@@ -34,6 +34,7 @@ export function split(
   const shards = Math.ceil(count / SHARD_EXAMPLES)
   const made = new Map<number, Blob>()
   const byHash = new Map<string, Uint8Array>()
+  let sha256: string | null = null
   const make = (index: number): Blob => {
     if (!Number.isInteger(index) || index < 0 || index >= shards) {
       throw new Error(`invariant: dataset ${dataset} has ${part} shards 0 to ${shards - 1}, not ${index}`)
@@ -53,6 +54,10 @@ export function split(
     examples: count,
     shardSize: SHARD_EXAMPLES,
     shards,
+    get sha256() {
+      sha256 ??= createHash('sha256').update(inputs).update(labels).digest('hex')
+      return sha256
+    },
     shard(index) {
       const blob = made.get(index) ?? make(index)
       made.set(index, blob)

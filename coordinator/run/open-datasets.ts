@@ -2,6 +2,7 @@
 import { misfit } from '../../shared/contradictions.ts'
 import type { DatasetSpec, RunSpec } from '../../shared/run-spec.ts'
 import type { Dataset } from '../datasets/dataset.ts'
+import { difference, type Identity, identityOf } from '../datasets/identity.ts'
 import { Unfit } from '../datasets/unfit.ts'
 
 export class OpenDatasets {
@@ -21,10 +22,12 @@ export class OpenDatasets {
     return dataset
   }
 
-  /** Of a run that was created before; throws Unfit where it cannot be opened any more, naming the run. */
-  again(run: string, { name, dataset: spec }: RunSpec): Dataset {
+  /** Of a run that was created before, with data that were these; throws Unfit where they are not there, naming the run. */
+  again(run: string, { name, dataset: spec }: RunSpec, created: Identity | undefined): Dataset {
     try {
       const dataset = this.openDataset(spec)
+      const changed = created && difference(created, identityOf(dataset))
+      if (changed) throw new Unfit('dataset', changed)
       this.opened.add(dataset)
       return dataset
     } catch (error) {

@@ -17,6 +17,7 @@ import {
 } from '../../shared/protocol.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import type { Blob, Dataset } from '../datasets/dataset.ts'
+import { type Identity, identityOf } from '../datasets/identity.ts'
 import { type Entry, type Journal, type NewEntry, StorageError } from '../journal/journal.ts'
 import { assigned } from './assignment.ts'
 import { History } from './history.ts'
@@ -48,6 +49,8 @@ export interface Surroundings {
 interface CreatedData {
   spec: RunSpec
   createdAt: number
+  /** Runs that were created before this was written down have none. */
+  data?: Identity
 }
 
 /** After a write failed: when volunteers try again. */
@@ -96,9 +99,9 @@ export class Runs {
     const created = journal.read(id, 0).next().value as Entry | undefined
     if (created?.kind !== 'created')
       throw new Error(`invariant: the journal of run ${id} does not begin with its creation`)
-    const { spec, createdAt } = created.data as CreatedData
+    const { spec, createdAt, data } = created.data as CreatedData
     const checkpoint = journal.loadCheckpoint(id) ?? undefined
-    const run = new Run(id, spec, this.datasets.again(id, spec), boot, createdAt, checkpoint)
+    const run = new Run(id, spec, this.datasets.again(id, spec, data), boot, createdAt, checkpoint)
     for (const entry of journal.read(id, checkpoint?.seq ?? 0)) {
       if (entry.pruned) {
         throw new StorageError(
@@ -117,7 +120,7 @@ export class Runs {
   create(id: string, spec: RunSpec, now: number): RunDetail {
     const dataset = this.datasets.fitting(spec)
     const run = new Run(id, spec, dataset, this.surroundings.boot, now)
-    const data: CreatedData = { spec, createdAt: now }
+    const data: CreatedData = { spec, createdAt: now, data: identityOf(dataset) }
     const started = run.transition('running', null, now)
     if (typeof started === 'string') throw new Error(`invariant: ${started}`)
     // Together: a run that is journalled has begun.

@@ -12,6 +12,7 @@ function split(examples: number, part: number): Split {
     examples,
     shardSize: SHARD_EXAMPLES,
     shards: Math.ceil(examples / SHARD_EXAMPLES),
+    sha256: `${part}`,
     shard(index) {
       const hash = (part * 1_000_000 + index).toString(16).padStart(64, '0')
       const blob = blobs.get(hash) ?? { hash, bytes: new Uint8Array(1) }
