@@ -19,6 +19,7 @@ export function contradictions(spec: RunSpec, asByDefault: RunSpec): Contradicti
     ...ofDataset(spec),
     ...ofModel(spec),
     ...ofStrategy(spec.strategy, ['strategy']),
+    ...ofStop(spec),
     ...(pretrain ? ofStrategy(pretrain.strategy, ['pretrain', 'strategy']) : []),
     ...ofPretrain(spec),
     ...ofWholePasses(spec, asByDefault),
@@ -95,6 +96,13 @@ function ofStrategy(strategy: StrategySpec, path: string[]): Contradiction[] {
     return [{ path: [...path, 'l1'], message }]
   }
   return []
+}
+
+/** What is tested of a search is what it tries, and it ends with what it accepted. */
+function ofStop({ stop, strategy }: RunSpec): Contradiction[] {
+  if (strategy.name !== 'sandblaster' || stop.accuracy === undefined) return []
+  const message = 'a search is tested at points that it may not accept: remove accuracy, strategy.tolerance ends it'
+  return [{ path: ['stop', 'accuracy'], message }]
 }
 
 function ofDownpour(spec: DownpourSpec, path: string[]): Contradiction[] {

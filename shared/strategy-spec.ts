@@ -143,9 +143,9 @@ export const strategy = z.discriminatedUnion('name', [
     memory: z.int().min(1).max(100).default(10),
     tolerance: z.number().min(0).default(1e-6),
     /** λ of ½λ‖w‖². */
-    l2: z.number().min(0).default(0),
+    l2: atLeastZero.default(0),
     /** Not possible with plain L-BFGS; refused with what to write instead. */
-    l1: z.number().min(0).default(0),
+    l1: atLeastZero.default(0),
     /** Examples in one lease, rounded down to whole minibatches: small ones balance the load. Nothing else depends on it. */
     portionSize: z.int().min(1).max(65536).default(1000),
     batchSize: z.int().min(1).max(65536).default(500),

@@ -21,6 +21,7 @@ export function withoutEffect(spec: RunSpec): Contradiction[] {
     ...ofUpdater(stage),
     ...ofFreshUpdates(stage),
     ...ofBuffer(stage, examplesOf(spec.dataset)),
+    ...ofSample(stage, examplesOf(spec.dataset)),
   ])
   const untested = 'needs tests on the way: let evaluateEveryEpochs be more than 0, or remove'
   const tested = spec.model.template === 'rbm' ? pretrain?.evaluateEveryEpochs : evaluateEveryEpochs
@@ -69,6 +70,15 @@ function ofBuffer({ strategy, epochs, path }: Said, examples: number | null): Co
     `${epochs} epochs of ${examples} examples are ${updates} minibatches of ${batchSize}, ` +
     `which never fill the buffer: lower it to ${updates} or less`
   return [{ path: [...path, 'strategy', 'policy', 'buffer'], message }]
+}
+
+/** A sample that holds no example makes no step. */
+function ofSample({ strategy, path }: Said, examples: number | null): Contradiction[] {
+  if (strategy.name !== 'gradient-descent' || examples === null || strategy.fraction * examples >= 1) return []
+  const message =
+    `of ${examples} examples a sample holds ${(strategy.fraction * examples).toPrecision(2)} on average, mostly none: ` +
+    `write at least ${1 / examples}`
+  return [{ path: [...path, 'strategy', 'fraction'], message }]
 }
 
 /** Training examples; null where only the files say. */

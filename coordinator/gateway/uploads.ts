@@ -10,6 +10,8 @@ const BUDGET_BYTES = 1024 * 1024 * 1024
 /** An upload to which nothing was added for so long is forgotten. */
 const IDLE_MS = 120_000
 const BUSY_RETRY_MS = 2_000
+/** A volunteer holds so many leases; of an upload beyond that the lease has ended. */
+const UPLOADS_PER_VOLUNTEER = 3
 
 interface Upload {
   readonly volunteer: string
@@ -26,6 +28,8 @@ export class Uploads {
   open(volunteer: string, update: UpdateRequest, now: number): Reply<{ offset: number }> {
     const known = this.find(volunteer, update.lease)
     if (!isRefusal(known)) return { ok: true, offset: known.incoming.received }
+    const theirs = [...this.uploads.values()].filter((upload) => upload.volunteer === volunteer)
+    if (theirs.length >= UPLOADS_PER_VOLUNTEER) this.close(theirs[0].update.lease)
     if (this.reserved + update.size > BUDGET_BYTES) {
       return refuse('busy', 'too many updates are arriving at once', BUSY_RETRY_MS)
     }

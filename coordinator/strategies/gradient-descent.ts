@@ -47,8 +47,9 @@ export class GradientDescent extends PassStrategy {
 
   get ended(): string | null {
     if (this.converged) return `converged after ${this.iterations} iterations`
-    if (this.iterations >= this.room.iterations) return `all ${this.room.iterations} iterations are done`
-    return null
+    if (this.iterations < this.room.iterations) return null
+    const empty = this.iterations - this.history.length
+    return `all ${this.iterations} iterations are done${empty > 0 ? `, of which the sample of ${empty} was empty` : ''}`
   }
 
   protected moveOn(sum: PassSum): 'published' | null {

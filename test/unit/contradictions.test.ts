@@ -137,6 +137,29 @@ describe('a RunSpec', () => {
       },
     ],
     [
+      'an accuracy that only a point of a search may have',
+      {
+        strategy: { name: 'sandblaster' },
+        stop: { epochs: 3, accuracy: 0.9 },
+        ...{ updateRule: undefined, schedule: undefined },
+      },
+      {
+        'stop.accuracy':
+          'a search is tested at points that it may not accept: remove accuracy, strategy.tolerance ends it',
+      },
+    ],
+    [
+      'samples that are mostly empty',
+      {
+        strategy: { name: 'gradient-descent', fraction: 1e-6 },
+        ...{ updateRule: undefined, schedule: undefined },
+      },
+      {
+        'strategy.fraction':
+          'of 60000 examples a sample holds 0.060 on average, mostly none: write at least 0.000016666666666666667',
+      },
+    ],
+    [
       'settings of a rate that stays as it is',
       { schedule: { final: 0.01, hold: 0.5 } },
       {

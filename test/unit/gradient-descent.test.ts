@@ -151,6 +151,7 @@ describe('gradient descent', () => {
   it('(e) an empty sample leaves the weights and the history, and counts as an iteration', () => {
     const run = crowd({ fraction: 1e-6, portionSize: 100 }, { iterations: 5, volunteers: 2 }).run()
     expect(run.strategy.iterations).toBe(5)
+    expect(run.strategy.ended).toBe('all 5 iterations are done, of which the sample of 5 was empty')
     expect(run.history).toEqual([])
     expect(run.weights).toEqual(objective.initial)
     expect(run.parameters.version).toBe(0)
