@@ -66,14 +66,12 @@ interface Session {
   malformed: number
   /** Its updates that wait for their turn. */
   updates: number
+  /** The progress it was told last. */
+  told: string | null
 }
 type Answer<E extends EventName> = (reply: AnswerOf<E> | Refusal) => void
-type Handler<E extends EventName> = (
-  session: Session,
-  volunteer: string,
-  request: RequestOf<E>,
-  answer: Answer<E>,
-) => void
+/** Of one connection. */
+type Handler<E extends EventName> = (request: RequestOf<E>, answer: Answer<E>) => void
 
 export class Volunteers {
   private readonly options: VolunteersOptions
@@ -86,7 +84,6 @@ export class Volunteers {
   private called = false
   private turn: NodeJS.Immediate | null = null
   private readonly hashes = new WeakMap<Uint8Array, string>()
-  private readonly told = new Map<string, string>()
   /** Refusals sent, by code, for /metrics. */
   readonly refusals = new Map<string, number>()
 
@@ -140,36 +137,38 @@ export class Volunteers {
   }
 
   private connected(socket: Socket): void {
-    const session: Session = { socket, volunteer: null, malformed: 0, updates: 0 }
-    const { log } = this.options
-    this.on(session, 'hello', null)
-    this.on(session, 'lease', (_session, volunteer, _request, answer) => this.lease(session, volunteer, answer))
-    this.on(session, 'download', (_session, volunteer, request, answer) =>
-      answer(this.download(socket, volunteer, request)),
-    )
-    this.on(session, 'start', (_session, volunteer, { lease }, answer) => {
-      const start = this.options.runs.start(volunteer, lease, this.options.now())
+    const session: Session = { socket, volunteer: null, malformed: 0, updates: 0, told: null }
+    const { log, runs, now } = this.options
+    /** Wires an event that only who said hello may send. */
+    const on = <E extends EventName>(
+      event: E,
+      handler: (volunteer: string, request: RequestOf<E>, answer: Answer<E>) => void,
+    ) =>
+      this.on(session, event, (request, answer) => {
+        if (session.volunteer === null) return answer(refuse('hello-first', `say hello before "${event}"`))
+        handler(session.volunteer, request, answer)
+      })
+    this.on(session, 'hello', (request, answer) => this.hello(session, request, answer))
+    on('lease', (volunteer, _request, answer) => this.lease(session, volunteer, answer))
+    on('download', (volunteer, request, answer) => answer(this.download(socket, volunteer, request)))
+    on('start', (volunteer, { lease }, answer) => {
+      const start = runs.start(volunteer, lease, now())
       answer(isRefusal(start) ? start : { ok: true, start })
     })
-    this.on(session, 'update', (_session, volunteer, request, answer) =>
-      this.update(session, volunteer, request, answer),
-    )
-    this.on(session, 'chunk', (_session, volunteer, { lease, offset, bytes }, answer) => {
+    on('update', (volunteer, request, answer) => this.update(session, volunteer, request, answer))
+    on('chunk', (volunteer, { lease, offset, bytes }, answer) => {
       if (bytes.length > CHUNK_MOST_BYTES)
         return answer(refuse('too-large', `a chunk is at most ${CHUNK_MOST_BYTES} bytes, got ${bytes.length}`))
-      const now = this.options.now()
-      const reply = this.uploads.chunk(volunteer, lease, offset, bytes, now)
-      if (reply.ok) this.options.runs.uploading(lease, now)
+      const reply = this.uploads.chunk(volunteer, lease, offset, bytes, now())
+      if (reply.ok) runs.uploading(lease, now())
       answer(reply)
     })
-    this.on(session, 'finish', (_session, volunteer, { lease, next }, answer) => {
+    on('finish', (volunteer, { lease, next }, answer) => {
       const finished = this.uploads.finish(volunteer, lease)
       if (isRefusal(finished)) return answer(finished)
       this.submit(session, volunteer, { ...finished.update, next }, finished.payload, answer)
     })
-    this.on(session, 'giveBack', (_session, volunteer, request, answer) =>
-      answer(this.options.runs.giveBack(volunteer, request)),
-    )
+    on('giveBack', (volunteer, request, answer) => answer(runs.giveBack(volunteer, request)))
     socket.use(([event, ...args], next) => {
       if (queued(socket) > UNREAD_MAX) {
         log.info({ volunteer: session.volunteer }, 'a volunteer asks without reading the answers')
@@ -194,8 +193,8 @@ export class Volunteers {
     })
   }
 
-  /** Wires one event: schema, identity, one answer, and our own faults kept to this connection. */
-  private on<E extends EventName>(session: Session, event: E, handler: Handler<E> | null): void {
+  /** Wires one event: schema, one answer, and our own faults kept to this connection. */
+  private on<E extends EventName>(session: Session, event: E, handler: Handler<E>): void {
     session.socket.on(event as string, (...args: unknown[]) => {
       const [message, acknowledge] = args
       if (args.length !== 2 || typeof acknowledge !== 'function') {
@@ -213,11 +212,7 @@ export class Volunteers {
         answer(refuse('malformed', `"${event}"${where}: ${problem.slice(0, QUOTED_MAX)}`))
         return this.tolerate(session)
       }
-      this.guarded(session, event, answer, () => {
-        if (handler === null) return this.hello(session, parsed.data as HelloRequest, answer as Answer<'hello'>)
-        if (session.volunteer === null) return answer(refuse('hello-first', `say hello before "${event}"`))
-        handler(session, session.volunteer, parsed.data as RequestOf<E>, answer)
-      })
+      this.guarded(session, event, answer, () => handler(parsed.data as RequestOf<E>, answer))
     })
   }
 
@@ -276,7 +271,7 @@ export class Volunteers {
     }
     log.info({ volunteer, backend, device, trusted }, 'volunteer joined')
     answer({ ok: true, volunteer, token: identities.token(person), trusted, blobAddress })
-    this.told.delete(volunteer)
+    session.told = null
   }
 
   private lease(session: Session, volunteer: string, answer: Answer<'lease'>): void {
@@ -288,29 +283,14 @@ export class Volunteers {
     before?.answer(reply)
   }
 
-  private download(
-    socket: Socket,
-    volunteer: string,
-    { blob, offset, length }: DownloadRequest,
-  ): AnswerOf<'download'> | Refusal {
-    const { runs } = this.options
-    const run = 'run' in blob ? runs.get(blob.run) : runs.runOf(volunteer)
-    if ('run' in blob && run === undefined) return refuse('run-unknown', `there is no run ${blob.run}`)
-    const bytes = 'hash' in blob ? runs.blob(blob.hash) : run!.versions.bytes(blob.version)
-    if (bytes === null) {
-      if ('hash' in blob) return refuse('blob-unknown', `there is no blob ${blob.hash}`)
-      const newest = run!.parameters.version
-      return blob.version > newest
-        ? refuse('version-unknown', `there is no version ${blob.version}; the newest is ${newest}`)
-        : refuse('version-gone', `version ${blob.version} is no longer kept; the newest is ${newest}`)
-    }
-    if (offset >= bytes.length) return refuse('malformed', `the blob has ${bytes.length} bytes, asked from ${offset}`)
+  private download(socket: Socket, volunteer: string, request: DownloadRequest): AnswerOf<'download'> | Refusal {
     // Who asks faster than it reads would fill our memory.
     if (queued(socket) > SEND_QUEUE_MAX)
       return refuse('rate-limited', 'read what was sent before asking for more', SEND_QUEUE_RETRY_MS)
-    const chunk = bytes.subarray(offset, offset + length)
-    if (run !== undefined) run.bytesDown += chunk.length
-    return { ok: true, size: bytes.length, hash: this.hash(bytes), bytes: chunk }
+    const found = this.options.runs.download(volunteer, request)
+    if (isRefusal(found)) return found
+    const { whole, bytes } = found
+    return { ok: true, size: whole.length, hash: this.hash(whole), bytes }
   }
 
   private update(session: Session, volunteer: string, request: UpdateRequest, answer: Answer<'update'>): void {
@@ -387,7 +367,7 @@ export class Volunteers {
 
   private tellProgress(): void {
     const texts = new Map<Run, { progress: Progress; text: string }>()
-    for (const [volunteer, { socket }] of this.sessions) {
+    for (const [volunteer, session] of this.sessions) {
       const run = this.options.runs.runOf(volunteer)
       if (run === undefined) continue
       let told = texts.get(run)
@@ -396,11 +376,10 @@ export class Volunteers {
         told = { progress, text: JSON.stringify(progress) }
         texts.set(run, told)
       }
-      if (this.told.get(volunteer) === told.text) continue
-      this.told.set(volunteer, told.text)
-      socket.emit('progress', told.progress)
+      if (session.told === told.text) continue
+      session.told = told.text
+      session.socket.emit('progress', told.progress)
     }
-    for (const volunteer of this.told.keys()) if (!this.sessions.has(volunteer)) this.told.delete(volunteer)
   }
 }
 

@@ -4,13 +4,13 @@
  * on who is connected, on time beside that in the entries, or on anything that is not journalled.
  */
 import type { RunState, TestPoint, TrainPoint } from '../../shared/api.ts'
-import { RANGE_FLOATS, ranges } from '../../shared/layout.ts'
 import { classifies } from '../../shared/models.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import type { Dataset } from '../datasets/dataset.ts'
-import type { Checkpoint, CheckpointVector, Entry } from '../journal/journal.ts'
+import type { Checkpoint, Entry } from '../journal/journal.ts'
 import type { Stretch } from '../strategies/epochs.ts'
-import { Divergence, type DivergenceState, knowingNothing } from './divergence.ts'
+import { Divergence, type DivergenceState, knowingNothing, overflown } from './divergence.ts'
+import { bytesOf, cut, floatsOf, join } from './packing.ts'
 import { Series, type SeriesState } from './series.ts'
 import { Stage, type StageState } from './stage.ts'
 import { type StagePlan, stagesOf } from './stages.ts'
@@ -43,12 +43,6 @@ const CHECKPOINT_BYTES = 256 * 1024 * 1024
 
 /** The parameters themselves are looked at after so many updates, and before they are kept. */
 const LOOK_EVERY = 64
-/**
- * Root mean square of an RBM's weights: with some hundred visible units on, a hidden one's input is then around ±100, of
- * which the sigmoid is 0 or 1 in float32. Those that the published schedule trains have 0.12 to 0.24 (measured).
- */
-const SATURATED = 10
-
 /** Which state may follow which. */
 export const TRANSITIONS: Record<RunState, RunState[]> = {
   draft: ['running', 'finished'],
@@ -247,13 +241,8 @@ export class History {
     return looked ?? this.divergence.observe(volunteer, lossSum / examples)
   }
 
-  /** Parameters that have gone too far, which the loss need not tell: an RBM's is bounded. */
   private get overflown(): string | null {
-    const { meanSquare } = this.parameters
-    if (!Number.isFinite(meanSquare)) return 'training diverged: parameters are not finite any more; lower the rate'
-    if (this.model.objective.kind !== 'contrastive' || meanSquare <= SATURATED ** 2) return null
-    const length = Math.sqrt(meanSquare).toPrecision(3)
-    return `training diverged: the root mean square of the weights is ${length}, at which every unit is always on or always off; lower the rate`
+    return overflown(this.model, this.parameters.meanSquare)
   }
 
   /** A stage is ended by the test of its last version; the run also by one that reaches the accuracy it was to reach. */
@@ -388,23 +377,3 @@ export class History {
 }
 
 const OUTCOMES = 'outcomes'
-
-/** A vector as a checkpoint's rows. */
-function cut(name: string, values: Float32Array): CheckpointVector[] {
-  return ranges(values.length).map(({ index, from, to }) => ({ name, range: index, values: values.subarray(from, to) }))
-}
-
-function join(vectors: readonly CheckpointVector[], name: string, size: number): Float32Array {
-  const whole = new Float32Array(size)
-  for (const vector of vectors) if (vector.name === name) whole.set(vector.values, vector.range * RANGE_FLOATS)
-  return whole
-}
-
-/** Bytes carried as the floats that they would be: a checkpoint holds floats only. */
-function floatsOf(bytes: Uint8Array): Float32Array {
-  const whole = new Uint8Array(Math.ceil(bytes.length / 4) * 4)
-  whole.set(bytes)
-  return new Float32Array(whole.buffer)
-}
-
-const bytesOf = ({ buffer, byteOffset }: Float32Array, length: number) => new Uint8Array(buffer, byteOffset, length)

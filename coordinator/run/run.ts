@@ -310,6 +310,16 @@ export class Run {
     this.leases.extend(lease.id, now)
   }
 
+  /** The bytes of a version. */
+  version(version: number): Uint8Array | Refusal {
+    const newest = this.parameters.version
+    if (version > newest) return refuse('version-unknown', `there is no version ${version}; the newest is ${newest}`)
+    return (
+      this.versions.bytes(version) ??
+      refuse('version-gone', `version ${version} is no longer kept; the newest is ${newest}`)
+    )
+  }
+
   giveBack(volunteer: string, id: string): Refusal | null {
     const lease = this.leases.find(id, volunteer)
     if (isRefusal(lease)) return lease

@@ -5,6 +5,7 @@
  */
 import type { LiveEvent, RunDetail, RunMetrics, RunState } from '../../shared/api.ts'
 import {
+  type DownloadRequest,
   type GiveBackRequest,
   isRefusal,
   type LeaseReply,
@@ -20,6 +21,7 @@ import type { Blob, Dataset } from '../datasets/dataset.ts'
 import { type Identity, identityOf } from '../datasets/identity.ts'
 import { type Entry, type Journal, type NewEntry, StorageError } from '../journal/journal.ts'
 import { assigned } from './assignment.ts'
+import { WAIT_MS } from './granting.ts'
 import { History } from './history.ts'
 import { ModelBlobs } from './model-blobs.ts'
 import { OpenDatasets } from './open-datasets.ts'
@@ -82,7 +84,7 @@ export class Runs {
     const { journal } = this.surroundings
     for (const id of journal.runs()) {
       const run = this.recoverRun(id)
-      this.adopt(run)
+      this.runs.set(run.id, run)
       if (run.state === 'running') {
         const [entry] = this.append([{ run: id, at: now, kind: 'recovered', data: null, payload: null }])
         run.history.fold(entry)
@@ -126,7 +128,7 @@ export class Runs {
     // Together: a run that is journalled has begun.
     const created: NewEntry = { run: id, at: now, kind: 'created', data, payload: null }
     const entries = this.append([created, started])
-    this.adopt(run)
+    this.runs.set(run.id, run)
     return this.changed(run, entries, now)
   }
 
@@ -193,7 +195,7 @@ export class Runs {
 
   lease(volunteer: string, now: number): LeaseReply | Refusal {
     const run = this.assign(volunteer, now)
-    if (run === undefined) return { ok: true, waitMs: 5_000, reason: 'no run is under way' }
+    if (run === undefined) return { ok: true, waitMs: WAIT_MS, reason: 'no run is under way' }
     let elsewhere = 0
     for (const other of this.runs.values()) if (other !== run) elsewhere += other.holds(volunteer)
     return run.lease(volunteer, () => this.models.hashOf(run), elsewhere, now)
@@ -278,18 +280,29 @@ export class Runs {
     for (const run of this.runs.values()) this.saveCheckpoint(run)
   }
 
+  /** Some bytes of what a lease named, and the whole they are of. */
+  download(
+    volunteer: string,
+    { blob, offset, length }: DownloadRequest,
+  ): { whole: Uint8Array; bytes: Uint8Array } | Refusal {
+    const run = 'run' in blob ? this.runs.get(blob.run) : this.runOf(volunteer)
+    const whole =
+      'hash' in blob
+        ? (this.blob(blob.hash) ?? refuse('blob-unknown', `there is no blob ${blob.hash}`))
+        : (run?.version(blob.version) ?? refuse('run-unknown', `there is no run ${blob.run}`))
+    if (isRefusal(whole)) return whole
+    if (offset >= whole.length) return refuse('malformed', `the blob has ${whole.length} bytes, asked from ${offset}`)
+    const bytes = whole.subarray(offset, offset + length)
+    if (run !== undefined) run.bytesDown += bytes.length
+    return { whole, bytes }
+  }
+
   /** A model or a shard by its hash, where one of that hash was named in a lease. */
   blob(hash: string): Uint8Array | null {
-    const model = this.models.find(hash)
-    if (model !== null) return model
-    return this.datasets.shard(hash)
+    return this.models.find(hash) ?? this.datasets.shard(hash)
   }
 
   // ---- inside ---------------------------------------------------------------------------------------------------
-
-  private adopt(run: Run): void {
-    this.runs.set(run.id, run)
-  }
 
   /** The run a volunteer is to work on, which it then joins: the one it asked for, or the one it is assigned to. */
   private assign(volunteer: string, now: number): Run | undefined {

@@ -14,7 +14,7 @@ import { updateRule } from '../parameters/update-rule.ts'
 import { Versions } from '../parameters/versions.ts'
 import { Epochs, type EpochsState } from '../strategies/epochs.ts'
 import { openStrategy } from '../strategies/strategies.ts'
-import type { Settled, Strategy } from '../strategies/strategy.ts'
+import type { Apply, Settled, Strategy } from '../strategies/strategy.ts'
 import { rateAt } from './schedule.ts'
 import { sampled } from './shards.ts'
 import type { StagePlan } from './stages.ts'
@@ -112,19 +112,18 @@ export class Stage {
   /** Folds an accepted update in. */
   fold(settled: Settled): void {
     this.epochs.settle(settled.stretches)
-    const folded = this.strategy.fold(settled)
-    if (folded !== null && folded !== 'published') {
-      this.parameters.apply(this.plan.codec.up, folded.parts, this.scalars)
-    }
-    if (folded !== null) this.scalars = this.scheduled()
+    this.step(this.strategy.fold(settled))
     if (this.epochs.finished) this.conclude()
   }
 
   /** Nothing more will be folded in: what a buffer still holds belongs to the model, what a search only tries does not. */
   conclude(): void {
-    const rest = this.strategy.conclude?.() ?? null
-    if (rest === null) return
-    if (rest !== 'published') this.parameters.apply(this.plan.codec.up, rest.parts, this.scalars)
+    this.step(this.strategy.conclude?.() ?? null)
+  }
+
+  private step(brought: Apply | 'published' | null): void {
+    if (brought === null) return
+    if (brought !== 'published') this.parameters.apply(this.plan.codec.up, brought.parts, this.scalars)
     this.scalars = this.scheduled()
   }
 
