@@ -10,8 +10,6 @@ import type { CodecName } from './codec-names.ts'
 import { createKernels, INT8_BLOCK, int8Size, type Kernels } from './kernels/kernels.ts'
 import { RANGE_FLOATS, ranges } from './layout.ts'
 
-export type { CodecName }
-
 /** One range's encoding; pointers are into the memory of `kernels` and need no alignment. */
 export interface Codec {
   readonly name: CodecName

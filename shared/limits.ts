@@ -6,7 +6,7 @@ import type { StrategySpec } from './strategy-spec.ts'
 import { outputsOf, type Topology } from './topology.ts'
 
 /** Floats of the largest model that is taken: 256 MB, several times over with its optimizer's state and versions. */
-export const PARAMETERS_MAX = 1 << 26
+const PARAMETERS_MAX = 1 << 26
 
 /** Floats of all versions that delay compensation keeps: 512 MB. */
 const COMPENSATION_FLOATS_MAX = 1 << 27

@@ -9,9 +9,6 @@ import { elementsOf } from './shape.ts'
 import { bitmapOutputs, dense, flatten, frozen, layersOf, normal } from './templates.ts'
 import { fixedLayoutOf, layoutOf, sequential, type Topology } from './topology.ts'
 
-export type { Layer, LayerConfig, Topology } from './topology.ts'
-export { layoutOf } from './topology.ts'
-
 export const ACTIVATIONS = ['relu', 'tanh', 'sigmoid', 'elu'] as const
 
 /** What is minimised. Each objective has a loss, and some a second measure that is summed beside it. */

@@ -10,7 +10,6 @@ import { problem } from './spec-problem.ts'
 import { positive, strategy, updateRule } from './strategy-spec.ts'
 import { takesWholePasses } from './whole-passes.ts'
 
-export { PARAMETERS_MAX } from './limits.ts'
 export type {
   DownpourSpec,
   GradientDescentSpec,

@@ -3,7 +3,7 @@
  * copies: the parameters may go on changing while a file is being sent.
  */
 import type { Layout } from '../../shared/layout.ts'
-import type { Topology } from '../../shared/models.ts'
+import type { Topology } from '../../shared/topology.ts'
 
 /**
  * https://huggingface.co/docs/safetensors: u64 length of the header | header, JSON padded with spaces to a multiple of

@@ -2,7 +2,7 @@
  * An independent oracle: what a sequential model of the templates answers for one example, by plain loops in float64
  * over parameters that are found by name. It shares no code with tfjs or with the layout's own arithmetic of shapes.
  */
-import type { Layer } from '../../shared/models.ts'
+import type { Layer } from '../../shared/topology.ts'
 
 export type Tensors = ReadonlyMap<string, { shape: readonly number[]; values: ArrayLike<number> }>
 

@@ -1,6 +1,7 @@
 /** Models that between them have every layer, activation, option and objective that a backend must get right. */
 import type { ModelDescription } from '../../client/volunteer/compute/engine.ts'
-import type { Layer, Objective } from '../../shared/models.ts'
+import type { Objective } from '../../shared/models.ts'
+import type { Layer } from '../../shared/topology.ts'
 import {
   activation,
   averagePool,

@@ -1,8 +1,8 @@
 /** Small models and minibatches to judge trainers with: layers as tfjs writes them, a layout read off their shapes. */
 import type { Minibatch, ModelDescription } from '../../client/volunteer/compute/engine.ts'
 import { type Layout, layout } from '../../shared/layout.ts'
-import type { Layer, Topology } from '../../shared/models.ts'
 import { Random } from '../../shared/random.ts'
+import type { Layer, Topology } from '../../shared/topology.ts'
 
 type Options = Record<string, unknown>
 

@@ -4,8 +4,9 @@
  * is itself judged by central differences (test/unit/compute-oracle.test.ts).
  */
 import type { Layout } from '../../shared/layout.ts'
-import type { Fixed, Layer, Objective, Topology } from '../../shared/models.ts'
+import type { Fixed, Objective } from '../../shared/models.ts'
 import { Random, Stream } from '../../shared/random.ts'
+import type { Layer, Topology } from '../../shared/topology.ts'
 import * as layers from './oracle-layers.ts'
 
 export interface Verdict {

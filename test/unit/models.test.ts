@@ -6,8 +6,9 @@ import * as layers from '@tensorflow/tfjs-layers'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { DIGIT_BITMAPS } from '../../shared/digit-bitmaps.ts'
 import { initialParameters, type Layout, layout } from '../../shared/layout.ts'
-import { buildModel, buildRbm, layoutOf, type Model, rbmLayers, type Topology } from '../../shared/models.ts'
+import { buildModel, buildRbm, type Model, rbmLayers } from '../../shared/models.ts'
 import { type ModelSpec, parseRunSpec } from '../../shared/run-spec.ts'
+import { layoutOf, type Topology } from '../../shared/topology.ts'
 
 const MNIST = { inputShape: [28, 28, 1], classes: 10 }
 const COLOUR = { inputShape: [32, 24, 3], classes: 7 }

@@ -4,10 +4,11 @@ import * as tf from '@tensorflow/tfjs-core'
 import * as layers from '@tensorflow/tfjs-layers'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { initialParameters, type Layout } from '../../shared/layout.ts'
-import { buildModel, buildRbm, rbmLayers, type Topology } from '../../shared/models.ts'
+import { buildModel, buildRbm, rbmLayers } from '../../shared/models.ts'
 import { Random, Stream } from '../../shared/random.ts'
 import { type ModelSpec, parseRunSpec } from '../../shared/run-spec.ts'
 import { decoder, encoder, lowerOf, machines, type Part, rbms, unrolled } from '../../shared/stack.ts'
+import type { Topology } from '../../shared/topology.ts'
 
 const SHAPE = { inputShape: [3, 4, 1], classes: 3 }
 const VISIBLE = 12

@@ -3,8 +3,8 @@
  * Activation layer of their own (softmax, sigmoid), which is left away here: the loss is computed from the logits below.
  */
 import * as tf from '@tensorflow/tfjs-core'
-import type { Layer, Topology } from '../../../shared/models.ts'
 import { elementsOf } from '../../../shared/shape.ts'
+import type { Layer, Topology } from '../../../shared/topology.ts'
 import type { Backend } from './backends/backend.ts'
 import type { Minibatch, ModelDescription, Trainer } from './engine.ts'
 import { classification, differentiable, type Judge, outcomesOf, reconstruction } from './loss.ts'

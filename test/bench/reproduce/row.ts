@@ -6,6 +6,9 @@ import type { RunSpec } from '../../../shared/run-spec.ts'
 import type { Chart, Point } from './chart.ts'
 import type { TrainedRun } from './trained-run.ts'
 
+/** Settings are chosen with a seed that no figure is measured with. */
+export const CHOICE_SEED = 101
+
 export interface Settings {
   /** One trial a seed, or one of each kind a seed. */
   readonly seeds: readonly number[]

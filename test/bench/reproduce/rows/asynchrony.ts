@@ -11,6 +11,7 @@
 import type { RunSpec } from '../../../../shared/run-spec.ts'
 import {
   beginning,
+  CHOICE_SEED,
   type Claim,
   type Crowd,
   meanOf,
@@ -62,7 +63,6 @@ const GRID: Record<number, readonly Changes[]> = {
     ...[adam(0.001, 4), adam(0.003, 16, { beta1: 0.9 })],
   ],
 }
-const CHOICE_SEED = 101
 
 /** ALGORITHMS §6: plain SGD at 20 epochs. */
 const REFERENCE: Record<number, number> = { 1: 1.92, 8: 2.22, 32: 3.65 }

@@ -3,14 +3,13 @@
  * images at the last iteration.
  */
 import type { RunSpec } from '../../../../shared/run-spec.ts'
-import { beginning, type Claim, type Row, type Settings, valuesOf } from '../row.ts'
+import { beginning, CHOICE_SEED, type Claim, type Row, type Settings, valuesOf } from '../row.ts'
 import { heldOut, quickened, specOf } from '../spec-file.ts'
 import { lastStage, lastTest, trainingCurve } from '../trained-run.ts'
 import { portions } from './portions.ts'
 
 const BATCH = 120
 const VOLUNTEERS = 2
-const CHOICE_SEED = 101
 const REFERENCE = 4.5
 const REACH = 6
 const AIM = 4.5

@@ -1,10 +1,10 @@
 /** The small convolutional network without batch normalisation, augmented: on MNIST, and on Fashion-MNIST. */
+import { CHOICE_SEED } from '../row.ts'
 import { specOf } from '../spec-file.ts'
 import { classifierRow } from './classifier.ts'
 import { portions } from './portions.ts'
 
 const BATCH = 128
-const CHOICE_SEED = 101
 const RATES = [0.001, 0.0015, 0.002]
 
 const spec = (file: string, seed: number, volunteers: number, changes: Record<string, unknown> = {}) =>

@@ -2,7 +2,9 @@
  * The seed's deep belief network 784-500-500-2000-10: three RBMs by CD-1, ten epochs each, then 1980 iterations
  * of the whole network.
  */
+
 import type { RunSpec } from '../../../../shared/run-spec.ts'
+import { CHOICE_SEED } from '../row.ts'
 import { specOf } from '../spec-file.ts'
 import { classifierRow } from './classifier.ts'
 import { portions } from './portions.ts'
@@ -24,7 +26,6 @@ const dbnSpec = of('dbn', 1000)
 
 /** The pre-training is the published one; what is chosen is the fine-tuning. */
 const rates = [0.002, 0.004, 0.006]
-const CHOICE_SEED = 101
 
 export const dbn = classifierRow({
   name: 'dbn',

@@ -1,9 +1,9 @@
 /** The deep belief network's layers without pre-training: ReLU, dropout and max-norm (Srivastava et al. 2014). */
+import { CHOICE_SEED } from '../row.ts'
 import { specOf } from '../spec-file.ts'
 import { classifierRow } from './classifier.ts'
 import { portions } from './portions.ts'
 
-const CHOICE_SEED = 101
 /** The published shares are for layers of 1024 and more. */
 const PUBLISHED = { dropout: { input: 0.2, hidden: 0.5 } }
 

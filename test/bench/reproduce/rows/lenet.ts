@@ -1,11 +1,12 @@
 /** LeNet-5 on MNIST without augmentation: its modern form, and the one of 1998. */
+
 import type { RunSpec } from '../../../../shared/run-spec.ts'
+import { CHOICE_SEED } from '../row.ts'
 import { specOf } from '../spec-file.ts'
 import { classifierRow } from './classifier.ts'
 import { portions } from './portions.ts'
 
 const BATCH = 128
-const CHOICE_SEED = 101
 
 interface Changes {
   readonly rate?: number
