@@ -26,6 +26,8 @@ export interface Split {
 
 export interface Dataset {
   readonly name: string
+  /** Why its examples are not there (identity.ts, `standIn`); null where they are. */
+  readonly absent: string | null
   /** [28, 28, 1] */
   readonly inputShape: readonly number[]
   /** 1 where there are no labels. */

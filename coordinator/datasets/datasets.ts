@@ -61,6 +61,7 @@ function cut(spec: DatasetSpec, { inputShape, classes, labelled, ...all }: Sourc
   const { train, test } = validate === undefined ? all : heldOut(inputShape, all.train, validate)
   return {
     name,
+    absent: null,
     inputShape,
     classes,
     labelled: labelled.train && (labelled.test || validate !== undefined),

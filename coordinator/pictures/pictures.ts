@@ -27,7 +27,7 @@ export function picturesOf(history: History): Picture[] {
 
 /** The confusion matrix, and then the mistakes. */
 function ofTest({ outcomes, dataset }: History): Picture[] {
-  if (outcomes === null) return []
+  if (outcomes === null || dataset.absent !== null) return []
   const tested = testedOf(outcomes, dataset.test)
   const wrong = mistakesIn(tested)
   const found: Picture[] = [
@@ -53,7 +53,7 @@ function ofTest({ outcomes, dataset }: History): Picture[] {
 function ofHalves(history: History): Picture[] {
   const { spec, stage, stack, dataset } = history
   const shape = imageShape(dataset.inputShape)
-  if (shape === null) return []
+  if (shape === null || dataset.absent !== null) return []
   const picture = (by: string, halves: () => Halves): Picture => ({
     name: 'reconstructions',
     title: 'Reconstructions',

@@ -83,7 +83,7 @@ export class Examiner {
   plan(): void {
     const { history, stage } = this
     const { version } = stage.parameters
-    if (this.hopeless === version) return
+    if (this.hopeless === version || history.dataset.absent !== null) return
     if (stage.trained || history.state === 'finished') {
       const lastTested = history.series.test.at(-1)?.version
       // Of a run that was ended before anything came of it there is nothing to test.

@@ -2,7 +2,7 @@
 import { misfit } from '../../shared/contradictions.ts'
 import type { DatasetSpec, RunSpec } from '../../shared/run-spec.ts'
 import type { Dataset } from '../datasets/dataset.ts'
-import { difference, type Identity, identityOf } from '../datasets/identity.ts'
+import { difference, type Identity, identityOf, standIn } from '../datasets/identity.ts'
 import { Unfit } from '../datasets/unfit.ts'
 
 export class OpenDatasets {
@@ -22,7 +22,10 @@ export class OpenDatasets {
     return dataset
   }
 
-  /** Of a run that was created before, with data that were these; throws Unfit where they are not there, naming the run. */
+  /**
+   * Of a run that was created before: the data that it was created with, and where these are not there what stands for
+   * them. Throws Unfit where nobody wrote down what they were, naming the run.
+   */
   again(run: string, { name, dataset: spec }: RunSpec, created: Identity | undefined): Dataset {
     try {
       const dataset = this.openDataset(spec)
@@ -33,6 +36,7 @@ export class OpenDatasets {
     } catch (error) {
       if (!(error instanceof Unfit)) throw error
       const { field, message } = error
+      if (created !== undefined) return standIn(spec.name, created, `${field}: ${message}`)
       throw new Unfit(field, `run ${run} (${name}) lacks its data; put them back. ${field}: ${message}`, error)
     }
   }

@@ -94,6 +94,12 @@ export class Run {
     return this.history.state
   }
 
+  /** Why it cannot go on, where its data are not there; null where they are. */
+  get lacking(): string | null {
+    const { absent } = this.dataset
+    return absent && `its data are not there: put them back and start the coordinator again. ${absent}`
+  }
+
   get model() {
     return this.history.model
   }
@@ -348,6 +354,7 @@ export class Run {
     if (!allowed.includes(state)) {
       return `a run that is ${this.state} cannot become ${state}; it can become ${allowed.join(', ') || 'nothing else'}`
     }
+    if (state === 'running' && this.lacking !== null) return this.lacking
     const data: StateData = { state, reason }
     return { run: this.id, at: now, kind: 'state', data, payload: null }
   }

@@ -85,9 +85,12 @@ export class Runs {
     for (const id of journal.runs()) {
       const run = this.recoverRun(id)
       this.runs.set(run.id, run)
+      const { absent } = run.history.dataset
+      if (absent !== null) this.surroundings.listener.warn('the data of a run are not there', { run: id, absent })
       if (run.state === 'running') {
-        const [entry] = this.append([{ run: id, at: now, kind: 'recovered', data: null, payload: null }])
-        run.history.fold(entry)
+        const recovered: NewEntry = { run: id, at: now, kind: 'recovered', data: null, payload: null }
+        const paused = run.lacking === null ? [] : [entering(run, 'paused', now)]
+        for (const entry of this.append([recovered, ...paused])) run.history.fold(entry)
       }
       run.follow()
       // Where the process was gone before its last checkpoint was written.
@@ -123,11 +126,9 @@ export class Runs {
     const dataset = this.datasets.fitting(spec)
     const run = new Run(id, spec, dataset, this.surroundings.boot, now)
     const data: CreatedData = { spec, createdAt: now, data: identityOf(dataset) }
-    const started = run.transition('running', null, now)
-    if (typeof started === 'string') throw new Error(`invariant: ${started}`)
     // Together: a run that is journalled has begun.
     const created: NewEntry = { run: id, at: now, kind: 'created', data, payload: null }
-    const entries = this.append([created, started])
+    const entries = this.append([created, entering(run, 'running', now)])
     this.runs.set(run.id, run)
     return this.changed(run, entries, now)
   }
@@ -417,6 +418,13 @@ export class Runs {
     run.history.rest()
     this.models.forget(run)
   }
+}
+
+/** The entry that brings the run into a state that nothing keeps it from. */
+function entering(run: Run, state: RunState, now: number): NewEntry {
+  const entry = run.transition(state, null, now)
+  if (typeof entry === 'string') throw new Error(`invariant: ${entry}`)
+  return entry
 }
 
 /** The lease is as it was. Throws what is no fault of the storage. */

@@ -63,8 +63,8 @@ export class Desk {
   }
 
   /** kill -9 and a new start, `ms` later. */
-  again(ms = 1_000): Desk {
-    return new Desk(this.journal.reopen(), this.now + ms)
+  again(ms = 1_000, openDataset = emptyDataset): Desk {
+    return new Desk(this.journal.reopen(), this.now + ms, openDataset)
   }
 
   hello(volunteer: string, { trusted = false, run }: { trusted?: boolean; run?: string } = {}): void {

@@ -36,9 +36,9 @@ export function RunView({ run, operator, watch }: RunProps) {
         </div>
         <Actions run={run} operator={operator} watch={watch} />
       </header>
-      {run.state === 'failed' && (
-        <p class="reason" role="status">
-          <strong>Failed:</strong> {run.reason}
+      {run.reason !== null && (run.state === 'paused' || run.state === 'failed') && (
+        <p class={run.state === 'failed' ? 'reason grave' : 'reason'} role="status">
+          <strong>{run.state === 'failed' ? 'Failed' : 'Paused'}:</strong> {run.reason}
         </p>
       )}
       <Headline run={run} watch={watch} />
