@@ -102,9 +102,9 @@ export class Granting {
         volunteer: member.volunteer,
         stage: this.history.stage.index,
         examples,
-        // However slow it says it is: a lease that is done whole is not larger than its time box would be by much. But
-        // where its leases run past their deadlines, it is.
-        expectedMs: Math.min(member.lateness * (this.budgetMs + WHOLE_MS), computeMs) + Roster.overheadOf(member),
+        // However slow it says it is: a lease that is done whole is not larger than its time box would be by much, unless
+        // it has shown that it is.
+        expectedMs: Math.min(member.patience * this.wholeMs, computeMs) + Roster.overheadOf(member),
       },
       now,
     )
@@ -144,9 +144,19 @@ export class Granting {
     }
   }
 
+  /** A lease ran past its deadline. */
+  late({ volunteer, examples }: HeldLease, now: number): void {
+    this.roster.late(volunteer, examples, this.wholeMs, now)
+  }
+
   /** The time box. */
   private get budgetMs(): number {
     return 1000 * this.history.spec.leaseSeconds
+  }
+
+  /** What a lease that is done whole is expected to take at most. */
+  private get wholeMs(): number {
+    return this.budgetMs + WHOLE_MS
   }
 }
 

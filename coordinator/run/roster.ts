@@ -23,6 +23,8 @@ export interface Member extends Introduction {
   overheadMs: number
   /** How many times slower than that it is taken to be, since its last leases ran past their deadlines. */
   lateness: number
+  /** How many times as long as others it may take for what is done whole, since nobody else here is faster. */
+  patience: number
 }
 
 /** Weight of the newest lease in the running means. */
@@ -32,8 +34,10 @@ const FIRST_EXAMPLES_PER_SECOND = 200
 const FIRST_OVERHEAD_MS = 5_000
 /** Believed at most: a volunteer that claims to have computed in no time must not earn a far deadline. */
 const OVERHEAD_MAX_MS = 60_000
-/** Nor must one that never finishes a lease keep others waiting ever longer. */
-const LATENESS_MAX = 8
+/** Nor must one that never finishes a lease keep others waiting ever longer; for a trusted one's nobody waits. */
+const LATENESS_MAX = 4
+const TRUSTED_LATENESS_MAX = 1024
+const PATIENCE_MAX = 8
 /** Who waits for work asks again within ten seconds; who did not for so long is not there to work. */
 const IDLE_MS = 30_000
 /** Disconnected volunteers that are remembered, the longest gone forgotten first. */
@@ -72,6 +76,7 @@ export class Roster {
       examplesPerSecond: null,
       overheadMs: FIRST_OVERHEAD_MS,
       lateness: 1,
+      patience: 1,
       joinedAt: now,
       ...known,
       ...introduction,
@@ -150,11 +155,22 @@ export class Roster {
     member.overheadMs = first ? overhead : (1 - FORGET) * member.overheadMs + FORGET * overhead
   }
 
-  /** It did not finish a lease in time: taken for slower than thought, until it is measured, so that it can finish one. */
-  late(volunteer: string): void {
+  /**
+   * It did not finish a lease of so many examples in time: taken for slower than thought, until it is measured, so that it
+   * can finish one. Where nobody else does such a lease in `wholeMs`, it has longer for what is done whole, too.
+   */
+  late(volunteer: string, examples: number, wholeMs: number, now: number): void {
     const member = this.members.get(volunteer)
     if (member === undefined) return
-    member.lateness = Math.min(LATENESS_MAX, 2 * member.lateness)
+    member.lateness = Math.min(member.trusted ? TRUSTED_LATENESS_MAX : LATENESS_MAX, 2 * member.lateness)
+    const able = [...this.members.values()].some(
+      (other) =>
+        other !== member &&
+        this.trains(other, now) &&
+        other.examplesPerSecond !== null &&
+        (1000 * examples) / other.examplesPerSecond <= wholeMs,
+    )
+    member.patience = able ? 1 : Math.min(PATIENCE_MAX, 2 * member.patience)
   }
 
   static speedOf(member: Member): number {

@@ -339,7 +339,7 @@ export class Run {
     const expired = this.leases.expire(now, (lease) => {
       // Where others got on meanwhile, nobody needs to wait longer for this one; a test gets on by trusted ones only.
       if (lease.state === 'started' && (lease.kind === 'evaluate' || lease.startedAt > this.settledAt)) {
-        this.roster.late(lease.volunteer)
+        this.granting.late(lease, now)
       }
       this.release(lease)
     })
