@@ -29,9 +29,9 @@ import { Runs } from './run/runs.ts'
 
 const TICK_MS = 1_000
 /**
- * V8 holds buffers, which lie outside its heap, against how far the heap may grow before it is collected: with a heap of
- * 25 MB every 8 MB that went through a socket had it collected as a whole, two fifths of what a large update cost. This
- * far, in per cent, it may grow, in every thread of the process, which is some 100 MB larger for it.
+ * V8 holds buffers, which lie outside its heap, against how far the heap may grow before it is collected: with a heap
+ * of 25 MB every 8 MB that went through a socket had it collected as a whole, two fifths of what a large update cost.
+ * This far, in per cent, it may grow, in every thread of the process, which is some 100 MB larger for it.
  */
 const HEAP_GROWTH = '--heap-growing-percent=1000'
 /** Characters of the shortest operator token that is one. */
@@ -51,7 +51,9 @@ export interface ServerOptions {
   readonly blobAddress?: string | null
   readonly pagesFolder?: string
   readonly log?: Logger
-  /** The journal is gone for good, or the runs are not what it says: the process can only end, and start again from it. */
+  /**
+   * The journal is gone for good, or the runs are not what it says: the process can only end, and start again from it.
+   */
   readonly onBroken?: (error: Error) => void
   /** Another journal, dataset or clock than the real ones, for tests. */
   readonly journal?: Journal

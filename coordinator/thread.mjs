@@ -1,4 +1,6 @@
-/** Where a worker thread begins: Node 20 reads no TypeScript, so tsx is registered before `workerData.entry` is loaded. */
+/**
+ * Where a worker thread begins: Node 20 reads no TypeScript, so tsx is registered before `workerData.entry` is loaded.
+ */
 import { workerData } from 'node:worker_threads'
 import { register } from 'tsx/esm/api'
 

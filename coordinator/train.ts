@@ -1,6 +1,7 @@
 /**
  * `npm run train -- <spec.json>`: a coordinator on a free port, local volunteers, a progress bar, and the model with
- * its pictures in a folder when the spec's stop rule is met. Ctrl-C leaves a run that the same command with the same --data goes on with.
+ * its pictures in a folder when the spec's stop rule is met. Ctrl-C leaves a run that the same command with the same
+ * --data goes on with.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'

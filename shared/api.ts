@@ -107,9 +107,13 @@ export interface TestPoint {
   loss: number
   /** 0 where nothing is classified. */
   accuracy: number
-  /** Mean of the objective's second measure: squared error (autoencoder), free energy (RBM); null where there is none. */
+  /**
+   * Mean of the objective's second measure: squared error (autoencoder), free energy (RBM); null where there is none.
+   */
   measure: number | null
-  /** Of an RBM, the mean free energy of as many training examples: their difference is the gap that tells over-fitting. */
+  /**
+   * Of an RBM, the mean free energy of as many training examples: their difference is the gap that tells over-fitting.
+   */
   trainMeasure: number | null
 }
 

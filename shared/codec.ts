@@ -18,8 +18,8 @@ export interface Codec {
   encode(kernels: Kernels, source: number, count: number, target: number): void
   decode(kernels: Kernels, source: number, count: number, target: number): void
   /**
-   * Floats `from` to `to` of an encoded range of `count` floats, as an encoding of their own, into `target`. `from` is a
-   * multiple of INT8_BLOCK.
+   * Floats `from` to `to` of an encoded range of `count` floats, as an encoding of their own, into `target`. `from` is
+   * a multiple of INT8_BLOCK.
    */
   cut(encoded: Uint8Array, count: number, from: number, to: number, target: Uint8Array): void
   /** Σx² of an encoded range without decoding it; NaN or ∞ exactly when it holds a value that is not finite. */

@@ -11,8 +11,8 @@ import { elementsOf } from './shape.ts'
 export type Initializer =
   | { kind: 'zeros' }
   /**
-   * U(-limit, limit). A convolution's kernel [height, width, inputs, filters] may have a table of `connections`: for each
-   * filter the input maps that it reads. What is outside the table is zero, and the trainer keeps it so.
+   * U(-limit, limit). A convolution's kernel [height, width, inputs, filters] may have a table of `connections`: for
+   * each filter the input maps that it reads. What is outside the table is zero, and the trainer keeps it so.
    */
   | { kind: 'uniform'; limit: number; connections?: readonly (readonly number[])[] }
   /** N(0, sd²) */

@@ -22,9 +22,9 @@ export type Objective =
   | { kind: 'reconstruct' }
   /**
    * Contrastive divergence CD-k (Hinton 2002) of the RBM whose weights are the topology's last Dense layer, kernel
-   * [visible, hidden], with a further slot `<layer>/visible_bias` in the layout; the layers below it are fixed. Loss: the
-   * reconstruction error Σ(v − v₁)². Measure: the free energy F(v). `persistent`: PCD, chains that go on from
-   * step to step on the volunteer. `visible`: what a chain's visible units are, σ(hWᵀ + a) or samples of it. `hidden`:
+   * [visible, hidden], with a further slot `<layer>/visible_bias` in the layout; the layers below it are fixed. Loss:
+   * the reconstruction error Σ(v − v₁)². Measure: the free energy F(v). `persistent`: PCD, chains that go on from step
+   * to step on the volunteer. `visible`: what a chain's visible units are, σ(hWᵀ + a) or samples of it. `hidden`:
    * sigmoid (binary) units, or gaussian ones of unit variance. `labels`: so many of the visible units, the last, are
    * the example's label, one of them on: a softmax group. A test then takes an example for the class with the lowest
    * free energy, p(y | v) ∝ e^−F(v, y) (ALGORITHMS §2.4).
@@ -169,9 +169,9 @@ export const rbmTensors = (layer: number, visible: number, hidden: number, initi
 }
 
 /**
- * The `layer`-th RBM (from 0) of the stack, on the fixed layers below it: `lower` is their parameters (kernel, bias, …),
- * flat, null for the first. Its layout: rbm_<n>/kernel [visible, hidden], /bias [hidden], /visible_bias [visible], where
- * a machine that sees labels has their units after the others, which the topology cannot say; weights begin at
+ * The `layer`-th RBM (from 0) of the stack, on the fixed layers below it: `lower` is their parameters (kernel, bias,
+ * …), flat, null for the first. Its layout: rbm_<n>/kernel [visible, hidden], /bias [hidden], /visible_bias [visible],
+ * where a machine that sees labels has their units after the others, which the topology cannot say; weights begin at
  * N(0, initial²), biases at zero (rbm.m, ALGORITHMS §2.2).
  */
 export function buildRbm(

@@ -146,7 +146,10 @@ export const updateRequest = z.strictObject({
   measureSum: z.number().nullish(),
   /** Time spent computing, milliseconds. */
   computeMs: z.number().min(0),
-  /** Bytes of the encoded vector; of a classifier's evaluation, those of its outcomes: a class and an f32 loss an example. */
+  /**
+   * Bytes of the encoded vector; of a classifier's evaluation, those of its outcomes: a class and an f32 loss an
+   * example.
+   */
   size: natural,
   /** The encoded vector itself, when it has at most CHUNK_BYTES. */
   payload: bytes.optional(),
@@ -186,14 +189,17 @@ export const lease = z.object({
   stage: natural,
   /** `gradient`: accrue minibatch gradients; `evaluate`: the objective's sums over the examples. */
   kind: z.enum(['gradient', 'evaluate']),
-  /** The version that it will be started at, where that is certain already: its parameters may be fetched beside its examples. */
+  /**
+   * The version that it will be started at, where that is certain already: its parameters may be fetched beside its
+   * examples.
+   */
   version: natural.nullable(),
   /** The blob that describes the model: JSON of a `ModelBlob` (models.ts). */
   model: hash,
   /**
    * The run's seed. The order of a segment's examples is that of Random(seed, Stream.shuffle, epoch, shardIndex) where
-   * `shuffled`, else as stored; an example's draw key is Random(seed, Stream.lease, stage, epoch, shardIndex, its place in
-   * the shard as stored).
+   * `shuffled`, else as stored; an example's draw key is Random(seed, Stream.lease, stage, epoch, shardIndex, its place
+   * in the shard as stored).
    */
   seed: natural,
   shuffled: z.boolean(),
@@ -202,7 +208,9 @@ export const lease = z.object({
    * shardIndex).uniform(place in the shard as stored) is below this; 1 takes all. The update counts what was taken.
    */
   fraction: z.number().gt(0).max(1),
-  /** What a minibatch's gradient is multiplied by before it is accrued: 1 (`mean`), or its number of examples (`sum`). */
+  /**
+   * What a minibatch's gradient is multiplied by before it is accrued: 1 (`mean`), or its number of examples (`sum`).
+   */
   reduce: z.enum(['mean', 'sum']),
   /**
    * The update is two vectors, one after the other: the sum of the minibatches' gradients, and what its rounding lost.

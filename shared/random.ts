@@ -83,7 +83,9 @@ export class Random {
   private readonly block = new Uint32Array(4)
   private blockIndex = -1
 
-  /** `seed` is an integer in [0, 2^53), or a generator to go on from; every element of `path` an integer in [0, 2^32). */
+  /**
+   * `seed` is an integer in [0, 2^53), or a generator to go on from; every element of `path` an integer in [0, 2^32).
+   */
   constructor(seed: number | { readonly key0: number; readonly key1: number }, ...path: number[]) {
     let key0 = typeof seed === 'number' ? seed >>> 0 : seed.key0
     let key1 = typeof seed === 'number' ? Math.floor(seed / 0x100000000) >>> 0 : seed.key1

@@ -139,7 +139,9 @@ const pretrain = z.strictObject({
   /** Measured: the published reconstruction errors come out the same with these as with f32. */
   codec: codec.prefault({ up: 'int8', down: 'f16' }),
   evaluateEveryEpochs: z.number().min(0).default(1),
-  /** Ends a layer when the free-energy gap between held-out and training examples has grown in so many tests; 0 never. */
+  /**
+   * Ends a layer when the free-energy gap between held-out and training examples has grown in so many tests; 0 never.
+   */
   gapChecks: z.int().min(0).default(0),
 })
 

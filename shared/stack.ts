@@ -40,8 +40,8 @@ const OUTPUT_SD = 0.1
 /**
  * The first parameters of the network that is fine-tuned, of the whole stack and of its own `initial` parameters, which
  * are left as they are. A classifier: W and hidden biases, and above them the output layer with its weights scaled to
- * standard deviation 0.1 (backpropclassify.m draws normal ones; these stay uniform). An autoencoder: W and hidden biases,
- * then Wᵀ and visible biases from the top down (Hinton & Salakhutdinov 2006; ALGORITHMS §2.5).
+ * standard deviation 0.1 (backpropclassify.m draws normal ones; these stay uniform). An autoencoder: W and hidden
+ * biases, then Wᵀ and visible biases from the top down (Hinton & Salakhutdinov 2006; ALGORITHMS §2.5).
  */
 export function unrolled(spec: ModelSpec, shape: Shape, stack: Stack, initial: Float32Array): Float32Array {
   const { layout } = buildModel(spec, shape, null)
@@ -87,7 +87,9 @@ export function decoder(spec: ModelSpec, shape: Shape, trained: Trained): Part {
   return part('decoder', dense, [code], parameters)
 }
 
-/** The machines themselves, biases both ways and what the top one knows of labels: rbm_<n>/kernel, /bias, /visible_bias. */
+/**
+ * The machines themselves, biases both ways and what the top one knows of labels: rbm_<n>/kernel, /bias, /visible_bias.
+ */
 export function machines(spec: ModelSpec, shape: Shape, stack: Stack): Tensors {
   const tensors = rbms(spec, shape, stack).flatMap(({ visible, hidden, labelBias }, layer) =>
     rbmTensors(layer, visible + labelBias.length, hidden, 0),

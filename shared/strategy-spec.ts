@@ -25,9 +25,9 @@ export const updateRule = z.discriminatedUnion('name', [
     weightCost,
   }),
   /**
-   * Nesterov's momentum for updates that come one by one (Liu et al. 2024, "Asynchronous local-SGD training for language
-   * modeling"): each moves at once by its share, and each `delay`-th by the momentum, which the mean of `delay` updates
-   * renews. `delay`: about as many as there are volunteers; with 1 it is Nesterov's own.
+   * Nesterov's momentum for updates that come one by one (Liu et al. 2024, "Asynchronous local-SGD training for
+   * language modeling"): each moves at once by its share, and each `delay`-th by the momentum, which the mean of
+   * `delay` updates renews. `delay`: about as many as there are volunteers; with 1 it is Nesterov's own.
    */
   z.strictObject({
     name: z.literal('delayed-nesterov'),
@@ -36,7 +36,9 @@ export const updateRule = z.discriminatedUnion('name', [
     delay: z.int().min(1).max(4096).default(8),
     weightCost,
   }),
-  /** γ of DistBelief §4.1; `initial` starts every sum of squares, so the first step does not move γ in every coordinate. */
+  /**
+   * γ of DistBelief §4.1; `initial` starts every sum of squares, so the first step does not move γ in every coordinate.
+   */
   z.strictObject({
     name: z.literal('adagrad'),
     rate: positive.default(0.02),
@@ -56,7 +58,10 @@ export const updateRule = z.discriminatedUnion('name', [
 
 /** What is done about staleness τ: the newest version when an update is folded in, less the one it was started at. */
 const policy = z.strictObject({
-  /** An update's weight: 1; 1/max(1, τ) (Zhang et al. 2015); (1+τ)^-exponent (FedAsync, FedBuff); 1/(slope·(τ-from)+1) from `from` on. */
+  /**
+   * An update's weight: 1; 1/max(1, τ) (Zhang et al. 2015); (1+τ)^-exponent (FedAsync, FedBuff); 1/(slope·(τ-from)+1)
+   * from `from` on.
+   */
   weight: z
     .discriminatedUnion('name', [
       z.strictObject({ name: z.literal('none') }),
@@ -146,7 +151,10 @@ export const strategy = z.discriminatedUnion('name', [
     l2: atLeastZero.default(0),
     /** Not possible with plain L-BFGS; refused with what to write instead. */
     l1: atLeastZero.default(0),
-    /** Examples in one lease, rounded down to whole minibatches: small ones balance the load. Nothing else depends on it. */
+    /**
+     * Examples in one lease, rounded down to whole minibatches: small ones balance the load. Nothing else depends on
+     * it.
+     */
     portionSize: z.int().min(1).max(65536).default(1000),
     batchSize: z.int().min(1).max(65536).default(500),
     /** Weigh examples alike, or blocks of `batchSize` rows alike whatever they hold, as Spark does. */

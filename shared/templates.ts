@@ -142,9 +142,9 @@ const C3_CONNECTIONS = [
 
 /**
  * LeNet-5 as LeCun et al. 1998 have it, §II-B: 60,000 parameters that are trained. Departures: tanh(x) for
- * 1.7159·tanh(⅔x), and kernels that begin as Glorot and Bengio's, for tanh(x); a map is subsampled as its average times a
- * coefficient, four times theirs, which is of the sum; what is minimised is the cross-entropy of
- * softmax(-½‖x − w_i‖²), the RBF outputs' distances (logits up to what all i share).
+ * 1.7159·tanh(⅔x), and kernels that begin as Glorot and Bengio's, for tanh(x); a map is subsampled as its average times
+ * a coefficient, four times theirs, which is of the sum; what is minimised is the cross-entropy of softmax(-½‖x −
+ * w_i‖²), the RBF outputs' distances (logits up to what all i share).
  */
 function lenetClassic({ inputShape, classes }: Shape): Layer[] {
   if (inputShape.length !== 3 || inputShape[0] !== 28 || inputShape[1] !== 28 || classes > DIGIT_BITMAPS.length) {
@@ -181,7 +181,9 @@ const subsample = (n: number): Layer[] => [
   },
 ]
 
-/** The parameters of classic LeNet-5's output layer, kernel [84, classes] and bias: x·w_i − ½‖w_i‖², where ‖w_i‖² = 84. */
+/**
+ * The parameters of classic LeNet-5's output layer, kernel [84, classes] and bias: x·w_i − ½‖w_i‖², where ‖w_i‖² = 84.
+ */
 export function bitmapOutputs(classes: number): Float32Array {
   const values = new Float32Array((BITMAP_PIXELS + 1) * classes).fill(-BITMAP_PIXELS / 2)
   for (let pixel = 0; pixel < BITMAP_PIXELS; pixel++) {

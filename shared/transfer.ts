@@ -3,12 +3,12 @@
  * putting together what arrives. Both sides of the wire use them; neither reads a clock nor does any I/O.
  *
  * Outgoing: everything below `received` is at the other end, everything in [received, sent) is under way, and no more
- * than a window of it. The window fits itself to the line: it widens by what is acknowledged promptly, so that a fast line
- * with a long way is filled, and is halved where a chunk waited long, so that on a slow line heartbeats do not wait
- * behind chunks. With the window the chunks grow, four to a wide one: what a chunk costs beside its bytes is most of what
- * a fast line waits for. An acknowledgement moves `received` up; a lost connection moves `sent` back to what the
- * other end says it has. Nothing before `received` is ever sent again, so a transfer that is cut off any number of times
- * costs at most a window of bytes each time.
+ * than a window of it. The window fits itself to the line: it widens by what is acknowledged promptly, so that a fast
+ * line with a long way is filled, and is halved where a chunk waited long, so that on a slow line heartbeats do not
+ * wait behind chunks. With the window the chunks grow, four to a wide one: what a chunk costs beside its bytes is most
+ * of what a fast line waits for. An acknowledgement moves `received` up; a lost connection moves `sent` back to what
+ * the other end says it has. Nothing before `received` is ever sent again, so a transfer that is cut off any number of
+ * times costs at most a window of bytes each time.
  *
  * Incoming: bytes are taken in order only. A chunk that does not begin exactly where the last one ended, or runs over
  * the announced size, is refused and changes nothing.
@@ -23,7 +23,9 @@ export const WINDOW_MOST = 16
 export const WINDOW_LEAST = 2
 /** A wide window is sent in so many chunks. */
 const CHUNKS_A_WINDOW = 4
-/** From a chunk's sending to its acknowledgement: up to this the window widens by the chunk, past it by one a window. */
+/**
+ * From a chunk's sending to its acknowledgement: up to this the window widens by the chunk, past it by one a window.
+ */
 const PROMPT_MS = 250
 /** From here on it is halved. */
 const LATE_MS = 2_000

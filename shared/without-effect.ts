@@ -60,7 +60,9 @@ function ofFreshUpdates({ strategy, path }: Said): Contradiction[] {
   }))
 }
 
-/** A buffer that is not full before the stage ends, though every minibatch were an update, makes one step of all of it. */
+/**
+ * A buffer that is not full before the stage ends, though every minibatch were an update, makes one step of all of it.
+ */
 function ofBuffer({ strategy, epochs, path }: Said, examples: number | null): Contradiction[] {
   if (strategy.name !== 'downpour' || strategy.policy.buffer === 1 || examples === null) return []
   const { batchSize, policy } = strategy

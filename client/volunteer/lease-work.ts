@@ -52,7 +52,9 @@ export async function computeLease(
   let stepMs = 0
   let minibatches = 0
   let done = 0
-  /** Examples whose paced time is not waited for yet; the last ones' only after the result is read, which is work too. */
+  /**
+   * Examples whose paced time is not waited for yet; the last ones' only after the result is read, which is work too.
+   */
   let owed = 0
   pace?.begin()
   trainer.begin(parameters, lease)

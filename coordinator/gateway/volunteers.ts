@@ -41,7 +41,10 @@ const UPDATES_RETRY_MS = 500
 const PARK_MS = 8_000
 /** Malformed messages a connection may send before it is ended. */
 const MALFORMED_MAX = 100
-/** Frames that may wait before downloads are put off: of four transfers, seven chunks at most in a window, two frames each. */
+/**
+ * Frames that may wait before downloads are put off: of four transfers, seven chunks at most in a window, two frames
+ * each.
+ */
 const SEND_QUEUE_MAX = 64
 const SEND_QUEUE_RETRY_MS = 500
 /** Who lets so many answers wait unread is cut off. Transfers' windows are many times smaller. */

@@ -1,7 +1,7 @@
 /**
  * The journal: the ordered, durable record of what was accepted. A run's state is a fold over its entries, from the
- * newest checkpoint at or before them. Three implementations, one contract suite: SQLite (sqlite-journal.ts), for life in
- * a thread of its own (thread-journal.ts), and memory (test/support) for simulation and tests.
+ * newest checkpoint at or before them. Three implementations, one contract suite: SQLite (sqlite-journal.ts), for life
+ * in a thread of its own (thread-journal.ts), and memory (test/support) for simulation and tests.
  */
 
 export interface NewEntry {
@@ -24,7 +24,10 @@ export interface Entry extends NewEntry {
 
 /** Vectors of a checkpoint, range by range: no row is larger than a range. */
 export interface CheckpointVector {
-  /** `parameters`, or a name of the update rule's or the strategy's state, or of what the run keeps beside them (history.ts). */
+  /**
+   * `parameters`, or a name of the update rule's or the strategy's state, or of what the run keeps beside them
+   * (history.ts).
+   */
   readonly name: string
   readonly range: number
   readonly values: Float32Array
@@ -60,9 +63,9 @@ export class StorageError extends Error {
 export interface Journal {
   /**
    * Writes the entries together and returns the sequence number of the first, the others following it without a gap.
-   * When it returns, they survive kill -9; when it throws StorageError, none of them exists. A loss of power they survive
-   * at once (sqlite-journal.ts) or some milliseconds later (thread-journal.ts), and what survives has no gap. The bytes
-   * are taken at once: the caller may reuse its buffers.
+   * When it returns, they survive kill -9; when it throws StorageError, none of them exists. A loss of power they
+   * survive at once (sqlite-journal.ts) or some milliseconds later (thread-journal.ts), and what survives has no gap.
+   * The bytes are taken at once: the caller may reuse its buffers.
    */
   append(entries: readonly NewEntry[]): number
   /** The run's entries with seq > after that exist at the time of the call, in order, read one at a time. */
@@ -71,8 +74,8 @@ export interface Journal {
   runs(): string[]
   /**
    * Keeps the two newest checkpoints of the run (those found damaged not counted); a second at one seq replaces it.
-   * The bytes are taken at once; `written` is called once they are kept, which may be later (thread-journal.ts), and not
-   * at all where that fails.
+   * The bytes are taken at once; `written` is called once they are kept, which may be later (thread-journal.ts), and
+   * not at all where that fails.
    */
   saveCheckpoint(checkpoint: Checkpoint, written?: () => void): void
   /** The newest checkpoint that reads back whole (a damaged one is passed over), or null. */

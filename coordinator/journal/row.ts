@@ -1,4 +1,6 @@
-/** An entry as it lies on the disk, in the tail (tail.ts) and in SQLite alike: a row, with a checksum over all it holds. */
+/**
+ * An entry as it lies on the disk, in the tail (tail.ts) and in SQLite alike: a row, with a checksum over all it holds.
+ */
 import { crc32 } from 'node:zlib'
 import type { NewEntry } from './journal.ts'
 

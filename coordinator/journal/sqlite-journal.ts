@@ -7,8 +7,9 @@
  *   itself checking only the shape of its pages;
  * - every fault is a StorageError that says what came, what was expected, and what to do.
  *
- * Entries go where no page was before: a rollback journal writes them once, where a WAL writes each byte twice and checks
- * it over (0.16 ms of CPU for 55 kB, against 0.10). That it costs an fsync more does not matter to a thread of its own.
+ * Entries go where no page was before: a rollback journal writes them once, where a WAL writes each byte twice and
+ * checks it over (0.16 ms of CPU for 55 kB, against 0.10). That it costs an fsync more does not matter to a thread of
+ * its own.
  *
  * Space that pruning frees is used again by later entries; the file does not shrink.
  *
@@ -36,13 +37,16 @@ const SCHEMA_VERSION = 4
 /** The one before had no tail: it is read as it is, and whoever knows no other must not open it from then on. */
 const SCHEMA_BEFORE = 3
 
-/** Measured with 55 kB payloads in groups of some tens: 0.11, 0.10, 0.09 and 0.10 ms of CPU an entry with 4, 8, 16, 32 kB. */
+/**
+ * Measured with 55 kB payloads in groups of some tens: 0.11, 0.10, 0.09 and 0.10 ms of CPU an entry with 4, 8, 16, 32
+ * kB.
+ */
 const PAGE_BYTES = 8192
 /** A transaction that changes many pages makes the rollback journal as large; it is cut back to this at the next. */
 const ROLLBACK_KEPT_BYTES = 64 << 20
 /**
- * Pages kept in memory: of some nine payloads of 3.3 MB. Those of a transaction that have no room are written out, found
- * missing and read again: 19 ms of CPU for two such payloads in SQLite's own 2 MB, against 10.
+ * Pages kept in memory: of some nine payloads of 3.3 MB. Those of a transaction that have no room are written out,
+ * found missing and read again: 19 ms of CPU for two such payloads in SQLite's own 2 MB, against 10.
  */
 const CACHE_KIB = 32 << 10
 

@@ -1,12 +1,12 @@
 /**
  * The journal's tail: what was accepted and is not in SQLite yet, in two files that take turns. The coordinator's
- * thread writes the one, which is a copy into the system's page cache and no wait for a disk, while the journal's thread
- * moves what the other holds into SQLite, all of it in one transaction. What a process wrote outlives it: after kill -9,
- * whoever opens the journal finds in the files what had not been moved.
+ * thread writes the one, which is a copy into the system's page cache and no wait for a disk, while the journal's
+ * thread moves what the other holds into SQLite, all of it in one transaction. What a process wrote outlives it: after
+ * kill -9, whoever opens the journal finds in the files what had not been moved.
  *
- * A record is a row: bytes of its head, its checksum, how many rows of the same append follow (three little-endian 32-bit
- * numbers), the head, the payload. A file is written from its beginning again when its rows are in SQLite; zeros after the
- * newest record keep a reading from going on into what lies behind it, which is whatever volunteers had sent.
+ * A record is a row: bytes of its head, its checksum, how many rows of the same append follow (three little-endian
+ * 32-bit numbers), the head, the payload. A file is written from its beginning again when its rows are in SQLite; zeros
+ * after the newest record keep a reading from going on into what lies behind it, which is whatever volunteers had sent.
  */
 import {
   closeSync,

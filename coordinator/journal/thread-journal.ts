@@ -1,12 +1,12 @@
 /**
  * The SQLite journal in a thread of its own, so that no fsync of an update holds up a socket. `append` writes the tail
  * (tail.ts) and returns; MOVE_AFTER_MS later the thread moves what has gathered there into SQLite. It waits only where
- * TAIL_MAX_BYTES lie there: the disk is slower than the crowd. `saveCheckpoint` and `prune` return at once, too, and are
- * asked when the entries that they stand for are moved; everything else waits for its answer.
+ * TAIL_MAX_BYTES lie there: the disk is slower than the crowd. `saveCheckpoint` and `prune` return at once, too, and
+ * are asked when the entries that they stand for are moved; everything else waits for its answer.
  *
- * Where the disk under SQLite is full, what was accepted stays in the tail, nothing more is accepted, and the move is tried
- * again until it succeeds. Any other fault of an append or a move ends the journal, and the process with it: the tail holds
- * what is to be done. A checkpoint that cannot be written is only told of: the entries are there.
+ * Where the disk under SQLite is full, what was accepted stays in the tail, nothing more is accepted, and the move is
+ * tried again until it succeeds. Any other fault of an append or a move ends the journal, and the process with it: the
+ * tail holds what is to be done. A checkpoint that cannot be written is only told of: the entries are there.
  */
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads'
 import { type Checkpoint, type Entry, type Journal, type NewEntry, StorageError } from './journal.ts'
@@ -329,8 +329,8 @@ class ThreadJournal implements Journal {
   }
 
   /**
-   * Looks are counted, not the time between them: of a process that was stopped (a frozen container) the thread was stopped
-   * with it, and it has its time to answer when both go on.
+   * Looks are counted, not the time between them: of a process that was stopped (a frozen container) the thread was
+   * stopped with it, and it has its time to answer when both go on.
    */
   private get watchEveryMs(): number {
     return Math.min(WATCH_EVERY_MS, this.answerWithinMs)

@@ -1,7 +1,7 @@
 /**
- * Max-norm regularisation (Srivastava et al. 2014, §5.1): after a step, the vector of weights into a unit that is longer
- * than c is scaled back to c. A unit's weights are a column of its layer's kernel, which is stored row by row and
- * may be cut by ranges anywhere, so the norms are summed over all ranges first.
+ * Max-norm regularisation (Srivastava et al. 2014, §5.1): after a step, the vector of weights into a unit that is
+ * longer than c is scaled back to c. A unit's weights are a column of its layer's kernel, which is stored row by row
+ * and may be cut by ranges anywhere, so the norms are summed over all ranges first.
  */
 import type { Layout } from '../../shared/layout.ts'
 import { at, type Slice, type Vectors } from './vectors.ts'
@@ -48,7 +48,10 @@ export class ColumnNorms {
     return any ? squares : null
   }
 
-  /** Does it to the kernel's rows in order, slice by slice, with the columns' numbers: they come along from slice to slice. */
+  /**
+   * Does it to the kernel's rows in order, slice by slice, with the columns' numbers: they come along from slice to
+   * slice.
+   */
   private each(
     vectors: Vectors,
     name: string,

@@ -1,6 +1,6 @@
 /**
- * Update rules: how a gradient changes the parameters. A rule is a kernel call over a piece of the vectors and the names of the
- * state vectors it keeps; it holds nothing itself, so it can be checkpointed, replayed and tested alone.
+ * Update rules: how a gradient changes the parameters. A rule is a kernel call over a piece of the vectors and the
+ * names of the state vectors it keeps; it holds nothing itself, so it can be checkpointed, replayed and tested alone.
  */
 import { FLUSH_EVERY, type Kernels } from '../../shared/kernels/kernels.ts'
 import type { UpdateRuleSpec } from '../../shared/run-spec.ts'
@@ -20,7 +20,9 @@ export interface UpdateRule {
   readonly state: readonly string[]
   /** What every element of them is at first. */
   readonly initialState: number
-  /** One step in place over `count` floats; `at` gives the pointer of a vector: parameters, gradient or the rule's own. */
+  /**
+   * One step in place over `count` floats; `at` gives the pointer of a vector: parameters, gradient or the rule's own.
+   */
   step(kernels: Kernels, count: number, at: (name: string) => number, scalars: StepScalars): void
 }
 

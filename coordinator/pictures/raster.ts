@@ -4,7 +4,9 @@ import { GLYPH_HEIGHT, GLYPH_WIDTH, glyph } from './glyphs.ts'
 
 export type Colour = readonly [red: number, green: number, blue: number]
 
-/** [height, width, channels]. Of three channels they are red, green and blue; of any other number their mean is shown. */
+/**
+ * [height, width, channels]. Of three channels they are red, green and blue; of any other number their mean is shown.
+ */
 export type ImageShape = readonly [height: number, width: number, channels: number]
 
 /** The shape of one example where it is an image; null for a plain vector. */

@@ -1,6 +1,6 @@
 /**
- * Examples, and below each what an encoder and a decoder make of it, with the squared error Σ(x − x̂)² of elements 0..1.
- * Of a stack of RBMs that is mean field: probabilities up through it and down again.
+ * Examples, and below each what an encoder and a decoder make of it, with the squared error Σ(x − x̂)² of elements
+ * 0..1. Of a stack of RBMs that is mean field: probabilities up through it and down again.
  */
 import type { Part } from '../../shared/stack.ts'
 import type { Split } from '../datasets/dataset.ts'

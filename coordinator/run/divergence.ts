@@ -13,7 +13,9 @@ const UPDATES = 8
  * than knowing nothing, and training does not come back from there.
  */
 const FACTOR = 20
-/** What a stage begins with counts for at most this many times that: a rate may be too high from the first update on. */
+/**
+ * What a stage begins with counts for at most this many times that: a rate may be too high from the first update on.
+ */
 const FIRST_MAX = 4
 /** From here on no checkpoint is written. */
 const SUSPECT = 3
@@ -23,8 +25,8 @@ const CAP = 2 * FACTOR
 const HEARD_WITHIN = 64
 
 /**
- * Root mean square of an RBM's weights: with some hundred visible units on, a hidden one's input is then around ±100, of
- * which the sigmoid is 0 or 1 in float32. Those that the published schedule trains have 0.12 to 0.24 (measured).
+ * Root mean square of an RBM's weights: with some hundred visible units on, a hidden one's input is then around ±100,
+ * of which the sigmoid is 0 or 1 in float32. Those that the published schedule trains have 0.12 to 0.24 (measured).
  */
 const SATURATED = 10
 
@@ -91,7 +93,9 @@ export class Divergence {
     }
   }
 
-  /** The lower median over the volunteers: one volunteer is one voice, however much it sends. Of nobody it is the first. */
+  /**
+   * The lower median over the volunteers: one volunteer is one voice, however much it sends. Of nobody it is the first.
+   */
   private get now(): number {
     const sorted = [...this.recent.values()].map(({ mean }) => mean).sort((a, b) => a - b)
     return sorted[(sorted.length - 1) >> 1] ?? this.first

@@ -82,7 +82,9 @@ export class Evaluation {
     for (const { from, to } of stretches) this.current!.free[side].add({ from, to })
   }
 
-  /** Adds what a lease found; returns the whole when nothing lacks. It stays under way until it is journalled: `end`. */
+  /**
+   * Adds what a lease found; returns the whole when nothing lacks. It stays under way until it is journalled: `end`.
+   */
   add(lease: string, part: Part): Whole | null {
     if (this.current?.asked.version !== part.version) return null
     const { asked, parts } = this.current

@@ -56,7 +56,9 @@ export class Examiner {
     this.evaluation.giveBack(lease.state === 'started' ? lease.binding.version : version, lease.from, lease.stretches)
   }
 
-  /** Bytes that the update of an evaluation of so many examples brings; those of training examples are not looked at. */
+  /**
+   * Bytes that the update of an evaluation of so many examples brings; those of training examples are not looked at.
+   */
   outcomeBytes({ examples }: HeldLease): number {
     return classifies(this.stage.model.objective) ? OUTCOME_BYTES * examples : 0
   }

@@ -1,6 +1,7 @@
 /**
  * What can be taken away of a run: the trained network, and of a stack of RBMs or an autoencoder its two halves. While
- * an RBM is being trained the network is the encoder of the stack so far. Of RBMs the machines, too, as they were trained.
+ * an RBM is being trained the network is the encoder of the stack so far. Of RBMs the machines, too, as they were
+ * trained.
  */
 import { layout } from '../../shared/layout.ts'
 import { decoder, encoder, machines, type Part, type Tensors, type Trained } from '../../shared/stack.ts'

@@ -102,8 +102,8 @@ export class Granting {
         volunteer: member.volunteer,
         stage: this.history.stage.index,
         examples,
-        // However slow it says it is: a lease that is done whole is not larger than its time box would be by much, unless
-        // it has shown that it is.
+        // However slow it says it is: a lease that is done whole is not larger than its time box would be by much,
+        // unless it has shown that it is.
         expectedMs: Math.min(member.patience * this.wholeMs, computeMs) + Roster.overheadOf(member),
       },
       now,

@@ -38,7 +38,10 @@ export interface StateData {
   reason: string | null
 }
 
-/** A checkpoint is due after so many bytes of updates in any case: they are what a restart has to fold, and the disk to hold. */
+/**
+ * A checkpoint is due after so many bytes of updates in any case: they are what a restart has to fold, and the disk to
+ * hold.
+ */
 const CHECKPOINT_BYTES = 256 * 1024 * 1024
 
 /** The parameters themselves are looked at after so many updates, and before they are kept. */
@@ -86,7 +89,9 @@ export class History {
   readonly spec: RunSpec
   readonly stages: readonly StagePlan[]
   readonly series: Series
-  /** Of the last test, one class byte for every test example, then an f32 loss each; null where nothing is classified. */
+  /**
+   * Of the last test, one class byte for every test example, then an f32 loss each; null where nothing is classified.
+   */
   outcomes: Uint8Array | null = null
   readonly dataset: Dataset
   private readonly counters: Counters
@@ -245,7 +250,9 @@ export class History {
     return overflown(this.model, this.parameters.meanSquare)
   }
 
-  /** A stage is ended by the test of its last version; the run also by one that reaches the accuracy it was to reach. */
+  /**
+   * A stage is ended by the test of its last version; the run also by one that reaches the accuracy it was to reach.
+   */
   private foldEvaluated(point: TestPoint, outcomes: Uint8Array | null): TestPoint {
     this.series.evaluated(point)
     this.outcomes = outcomes

@@ -87,7 +87,10 @@ export class Leases {
     return this.byVolunteer.get(volunteer)?.size ?? 0
   }
 
-  /** The other leases on the same work: several are out where a backup was given. Only work that is done whole is copied. */
+  /**
+   * The other leases on the same work: several are out where a backup was given. Only work that is done whole is
+   * copied.
+   */
   copies({ id, stage, kind, from: side, timeBoxed, stretches }: Lease): HeldLease[] {
     if (timeBoxed) return []
     const [{ epoch, from }] = stretches
@@ -179,8 +182,8 @@ export class Leases {
   }
 
   /**
-   * Ends and returns the leases whose deadline is past. `ending` hears of each while it is still held, and of its copies
-   * those that are.
+   * Ends and returns the leases whose deadline is past. `ending` hears of each while it is still held, and of its
+   * copies those that are.
    */
   expire(now: number, ending: (lease: HeldLease) => void = () => {}): HeldLease[] {
     const late = [...this.held.values()].filter(({ deadline }) => deadline <= now)

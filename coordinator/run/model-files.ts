@@ -1,5 +1,4 @@
 /** A run's model as files, each made when it is asked for: what `npm run train` writes and the API serves. */
-
 import type { Part, Tensors } from '../../shared/stack.ts'
 import { layersModel, safetensors } from '../journal/export.ts'
 import { EXPORTS, type ExportName, exported, exportedMachines } from './exported.ts'

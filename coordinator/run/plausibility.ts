@@ -2,7 +2,9 @@
 import { type Refusal, refuse, type UpdateRequest } from '../../shared/protocol.ts'
 import type { StartedLease } from './leases.ts'
 
-/** Loss of an example that is still believed: far above any that float32 logits can give, and a sum of them is finite. */
+/**
+ * Loss of an example that is still believed: far above any that float32 logits can give, and a sum of them is finite.
+ */
 const LOSS_MAX = 1e40
 
 /**

@@ -1,4 +1,7 @@
-/** How far a run is: its stages weighed by the arithmetic that is planned in each, since an epoch of one is not one of another. */
+/**
+ * How far a run is: its stages weighed by the arithmetic that is planned in each, since an epoch of one is not one of
+ * another.
+ */
 import { rbmLayers } from '../../shared/models.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import { elementsOf } from '../../shared/shape.ts'
@@ -19,8 +22,8 @@ export function shareDone({ spec, stages, stage, dataset }: Standing): number {
 }
 
 /**
- * Multiplications of one example, about; of interest only where stages differ, and then all layers are dense. Training a
- * network passes three times over its weights (forward, and twice back); CD-k once over those below, and over its own
+ * Multiplications of one example, about; of interest only where stages differ, and then all layers are dense. Training
+ * a network passes three times over its weights (forward, and twice back); CD-k once over those below, and over its own
  * up, k times down and up, and twice for the statistics.
  */
 function workOf({ model, pretrain }: RunSpec, { layer }: StagePlan, elements: number): number {

@@ -156,8 +156,8 @@ export class Roster {
   }
 
   /**
-   * It did not finish a lease of so many examples in time: taken for slower than thought, until it is measured, so that it
-   * can finish one. Where nobody else does such a lease in `wholeMs`, it has longer for what is done whole, too.
+   * It did not finish a lease of so many examples in time: taken for slower than thought, until it is measured, so that
+   * it can finish one. Where nobody else does such a lease in `wholeMs`, it has longer for what is done whole, too.
    */
   late(volunteer: string, examples: number, wholeMs: number, now: number): void {
     const member = this.members.get(volunteer)

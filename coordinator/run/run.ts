@@ -83,7 +83,9 @@ export class Run {
     this.examiner = new Examiner(this.history, dataset)
   }
 
-  /** After entries of the journal were folded in: what is not durable follows. Of a run that failed nothing is asked. */
+  /**
+   * After entries of the journal were folded in: what is not durable follows. Of a run that failed nothing is asked.
+   */
   follow(): void {
     this.followStage()
     if (this.state === 'failed') this.endEvaluation()
@@ -383,7 +385,10 @@ export class Run {
     return member
   }
 
-  /** The started lease that an update answers, when all that it says can be true; one that none can answer any more ends. */
+  /**
+   * The started lease that an update answers, when all that it says can be true; one that none can answer any more
+   * ends.
+   */
   private answerable(volunteer: string, update: UpdateRequest, now: number): StartedLease | Refusal {
     this.member(volunteer, now)
     const lease = this.leases.findStarted(update, volunteer, this.parameters.version)

@@ -62,8 +62,8 @@ export class Shards {
 }
 
 /**
- * How many of the examples [from, to), counted as stored, are in a pass' Bernoulli sample of probability `fraction`: the
- * draws are those that the volunteer makes (protocol.ts, `lease.fraction`).
+ * How many of the examples [from, to), counted as stored, are in a pass' Bernoulli sample of probability `fraction`:
+ * the draws are those that the volunteer makes (protocol.ts, `lease.fraction`).
  */
 export function sampled(split: Split, seed: number, pass: number, fraction: number, { from, to }: Interval): number {
   if (fraction >= 1) return to - from

@@ -116,7 +116,9 @@ export class Stage {
     if (this.epochs.finished) this.conclude()
   }
 
-  /** Nothing more will be folded in: what a buffer still holds belongs to the model, what a search only tries does not. */
+  /**
+   * Nothing more will be folded in: what a buffer still holds belongs to the model, what a search only tries does not.
+   */
   conclude(): void {
     this.step(this.strategy.conclude?.() ?? null)
   }

@@ -1,6 +1,7 @@
 /**
  * The stages of a run: what follows what. A stage is one model trained by one strategy; a network that is pre-trained
- * has one stage for each RBM of its stack, from below, and then the one that fine-tunes it. A pure function of the spec.
+ * has one stage for each RBM of its stack, from below, and then the one that fine-tunes it. A pure function of the
+ * spec.
  */
 import { layerEpochs, rbmLayers } from '../../shared/models.ts'
 import type { PretrainSpec, RunSpec } from '../../shared/run-spec.ts'

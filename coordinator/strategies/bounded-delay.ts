@@ -1,14 +1,14 @@
 /**
  * Bounded delay (Li et al., "Scaling distributed machine learning with the parameter server", OSDI 2014, §3.4): leases
- * are numbered in the order in which they are begun, and one begins when all those more than `delay` before it are in or
- * came to nothing. With delay 0 there is one at a time: sequential SGD, whoever computes it. The paper's best delay for
- * sparse logistic regression was 8.
+ * are numbered in the order in which they are begun, and one begins when all those more than `delay` before it are in
+ * or came to nothing. With delay 0 there is one at a time: sequential SGD, whoever computes it. The paper's best delay
+ * for sparse logistic regression was 8.
  *
  * A lease that is granted may begin at any moment after its volunteer's last one has ended, so it is granted only where
- * that breaks nothing: for each lease that is out, those begun since and those that others may yet begin are together at
- * most `delay`. So the lease that a slow volunteer has at hand does not keep others from going on beside its first one.
- * Who has nothing to do waits in a line, and a place is kept for everybody before: whoever has just brought a lease, or
- * wants one to have at hand, comes after them.
+ * that breaks nothing: for each lease that is out, those begun since and those that others may yet begin are together
+ * at most `delay`. So the lease that a slow volunteer has at hand does not keep others from going on beside its first
+ * one. Who has nothing to do waits in a line, and a place is kept for everybody before: whoever has just brought a
+ * lease, or wants one to have at hand, comes after them.
  *
  * A lease that its volunteer never brings back holds the others until it expires, or until the same volunteer begins
  * another one: it has given the first one up.

@@ -42,7 +42,9 @@ interface LbfgsOptions {
   readonly trialGradient: string
 }
 
-/** Why it stopped: the iterations are up, loss or gradient are as small as they were to be, nothing helps, it was told. */
+/**
+ * Why it stopped: the iterations are up, loss or gradient are as small as they were to be, nothing helps, it was told.
+ */
 export type StopReason = 'iterations' | 'value' | 'gradient' | 'search-failed' | 'not-finite' | 'abandoned'
 
 export interface LbfgsState {

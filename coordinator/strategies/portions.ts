@@ -55,7 +55,10 @@ export class Portions {
     return portion
   }
 
-  /** A portion before the `end`-th (at most `count`) that is free in the oldest open epoch, the best one for this volunteer. */
+  /**
+   * A portion before the `end`-th (at most `count`) that is free in the oldest open epoch, the best one for this
+   * volunteer.
+   */
   free(volunteer: string, epochs: Epochs, end: number): number | null {
     const own = this.theirs.get(volunteer)?.find((portion) => portion < end && epochs.isFree(this.bounds(portion)))
     return own ?? this.anybodys(epochs, end)

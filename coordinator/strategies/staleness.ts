@@ -1,6 +1,6 @@
 /**
- * Staleness weights: what an update counts for that was computed τ versions ago. A weight multiplies the gradient before
- * the update rule, so with rule sgd it is the same as a smaller rate. At τ = 0 every one of them is exactly 1.
+ * Staleness weights: what an update counts for that was computed τ versions ago. A weight multiplies the gradient
+ * before the update rule, so with rule sgd it is the same as a smaller rate. At τ = 0 every one of them is exactly 1.
  *
  * The journal is folded again on other machines, so a weight has the same bits everywhere: + − · / and √ are rounded
  * correctly by IEEE 754, Math.pow is not.
@@ -27,6 +27,7 @@ export function stalenessWeight(weight: PolicySpec['weight'], staleness: number)
 /** base^-exponent. */
 function power(base: number, exponent: number): number {
   if (exponent === 0.5) return 1 / Math.sqrt(base)
-  // Math.pow may differ between machines in its last bits: rounded to six digits, as the cosine in schedule.ts, it does not.
+  // Math.pow may differ between machines in its last bits: rounded to six digits, as the cosine in schedule.ts, it does
+  // not.
   return Number((base ** -exponent).toPrecision(6))
 }

@@ -37,8 +37,8 @@ export interface Ask {
   /** Whether a volunteer neither holds a lease nor asked for one lately: nobody should wait for it. */
   idle(volunteer: string): boolean
   /**
-   * Whether of so many free portions one may go to this volunteer: who holds no lease and wants one comes before who would
-   * only have its next one at hand. Of none only who holds no lease may take something, a copy.
+   * Whether of so many free portions one may go to this volunteer: who holds no lease and wants one comes before who
+   * would only have its next one at hand. Of none only who holds no lease may take something, a copy.
    */
   mayTake(free: number): boolean
 }
@@ -53,7 +53,10 @@ export interface Outstanding {
 
 export interface Work {
   readonly stretches: Stretch[]
-  /** Of the training examples in the epoch's shuffled order, of those as stored (the same shards in every pass), or of the test examples. */
+  /**
+   * Of the training examples in the epoch's shuffled order, of those as stored (the same shards in every pass), or of
+   * the test examples.
+   */
   readonly from: 'shuffled' | 'train' | 'test'
   /** Only a Bernoulli sample of them, of this probability. */
   readonly fraction: number

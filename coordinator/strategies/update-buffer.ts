@@ -4,7 +4,8 @@
  *
  * What it holds is one vector, however many updates are in it, so their payloads can go. That vector is in no
  * checkpoint: one is only taken while the buffer is empty. At the end of a stage it is emptied as it is, and then too
- * an update counts for 1/size: one that came late is worth as much as any other, and no step is larger than a full one's.
+ * an update counts for 1/size: one that came late is worth as much as any other, and no step is larger than a full
+ * one's.
  */
 import type { Vectors } from '../parameters/vectors.ts'
 import type { Apply } from './strategy.ts'

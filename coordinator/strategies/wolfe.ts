@@ -1,5 +1,6 @@
 /**
- * A line search for the strong Wolfe conditions: along a direction of descent, with φ(t) the loss after a step of t, a t
+ * A line search for the strong Wolfe conditions: along a direction of descent, with φ(t) the loss after a step of t, a
+ * t
  *
  *     φ(t) ≤ φ(0) + c₁·t·φ'(0)   (it falls enough)   and   |φ'(t)| ≤ c₂·|φ'(0)|   (it has flattened enough).
  *

@@ -128,7 +128,9 @@ export class Kernels {
     this.free = this.exports.heapBase.value
   }
 
-  /** A zeroed piece of this instance's memory, aligned to 16 bytes. Views taken before may be detached: take them anew. */
+  /**
+   * A zeroed piece of this instance's memory, aligned to 16 bytes. Views taken before may be detached: take them anew.
+   */
   reserve(sizeBytes: number): number {
     const pointer = Math.ceil(this.free / 16) * 16
     const missing = pointer + sizeBytes - this.memory.buffer.byteLength
@@ -313,7 +315,9 @@ export class Kernels {
     this.exports.compensate(g, w, base, count, lambda / minibatches)
   }
 
-  /** The same with an adaptive λ (DC-ASGD-a): ms ← decay·ms + (1−decay)·ḡ⊙ḡ, then λ/√(ms + ε) for λ. See `flush` for ms. */
+  /**
+   * The same with an adaptive λ (DC-ASGD-a): ms ← decay·ms + (1−decay)·ḡ⊙ḡ, then λ/√(ms + ε) for λ. See `flush` for ms.
+   */
   compensateAdaptive(
     g: number,
     w: number,

@@ -2,11 +2,12 @@
  * How much does one update cost the coordinator when 1, 16 or 256 volunteers push at once? Synthetic volunteers (real
  * sockets, no compute) push int8 updates of 55,386 parameters that are journaled, applied by Adagrad and
  * acknowledged; each takes a lease and its start for every update, as the real one does. Beside it in the same run,
- * Socket.IO servers that echo messages of the same size to as many clients: a bare one, as `npm install socket.io` gives
- * it, and one with the native add-on (bufferutil) that the coordinator has too.
+ * Socket.IO servers that echo messages of the same size to as many clients: a bare one, as `npm install socket.io`
+ * gives it, and one with the native add-on (bufferutil) that the coordinator has too.
  *
  * The load comes from this process on the other core: where it is the slower one, the rates say what it can send.
- * Every figure is the worst of the three crowds, but for the memory, which is that of the 10,000 updates of the largest.
+ * Every figure is the worst of the three crowds, but for the memory, which is that of the 10,000 updates of the
+ * largest.
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'

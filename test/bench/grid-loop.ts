@@ -3,7 +3,6 @@
  * `here` steps the volunteer's own trainer, `stock` tfjs-layers with tf.train.sgd on stock kernels. Prints the number
  * of examples per second over the seconds given.
  */
-
 import { readMnist } from '../../coordinator/datasets/mnist.ts'
 import { initialParameters } from '../../shared/layout.ts'
 import { buildModel } from '../../shared/models.ts'

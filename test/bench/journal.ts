@@ -1,7 +1,8 @@
 /**
- * What does SQLite take to make updates durable? (A coordinator does not wait for it: its journal has a tail.) Microseconds of CPU and of time for one 55 kB update, appended in groups of
- * 1, 8 and 64, beside the floor: the same bytes written one after the other to a plain file, fdatasync after each group.
- * And what a checkpoint and a replay cost.
+ * What does SQLite take to make updates durable? (A coordinator does not wait for it: its journal has a tail.)
+ * Microseconds of CPU and of time for one 55 kB update, appended in groups of 1, 8 and 64, beside the floor: the same
+ * bytes written one after the other to a plain file, fdatasync after each group. And what a checkpoint and a replay
+ * cost.
  *
  *     npm run bench -- journal [folder]
  *

@@ -9,7 +9,8 @@
  * its figure says how memory does that day. JavaScript works on one array of all the floats. The update rules go block
  * by block, with a gradient that is in the cache, for that is how the coordinator folds an update (parameters.ts);
  * JavaScript has its gradient in the cache, too. The last row is the whole of that fold. The memcpy of a row moves as
- * many bytes in all, read and written, as the row's kernel does, so `× memcpy` is 1 when the kernel is as fast as memory.
+ * many bytes in all, read and written, as the row's kernel does, so `× memcpy` is 1 when the kernel is as fast as
+ * memory.
  *
  * The three take turns, several rounds; times are medians. A turn warms up before it is timed, because this kind of
  * server slows its memory down while little is asked of it: after 12 ms of anything that stays in the cache or is as
@@ -107,7 +108,9 @@ const decoder = createKernels()
 
 let sink = 0
 
-/** A rule's kernel as the coordinator calls it: `offset`, in bytes, and `count` floats of a block, with its gradient. */
+/**
+ * A rule's kernel as the coordinator calls it: `offset`, in bytes, and `count` floats of a block, with its gradient.
+ */
 const inBlocks = (step: (on: Part, offset: number, count: number) => void) => (on: Part) =>
   eachBlock(on.count, (from, count) => step(on, 4 * from, count))
 

@@ -6,7 +6,9 @@ interface LineSpec {
   readonly delayMs: number
 }
 
-/** Where to connect to instead of `url`, on this machine: what goes in comes out later, and not faster than the line is. */
+/**
+ * Where to connect to instead of `url`, on this machine: what goes in comes out later, and not faster than the line is.
+ */
 export async function openLine(url: string, spec: LineSpec): Promise<{ url: string; close(): void }> {
   const port = Number(new URL(url).port)
   const server = createServer((near) => {

@@ -1,6 +1,6 @@
 /**
- * What does overlapping leases bring on a slow line? Examples per second of one headless WASM volunteer behind a line of
- * 20 Mbit/s and 20 ms each way, with `overlap` and without, for leases of some sizes; the same volunteer on loopback
+ * What does overlapping leases bring on a slow line? Examples per second of one headless WASM volunteer behind a line
+ * of 20 Mbit/s and 20 ms each way, with `overlap` and without, for leases of some sizes; the same volunteer on loopback
  * beside it. 784-512-256-10, batches of 64, int8 up and f16 down: 0.5 MB up and 1.1 MB down a lease.
  *
  *     npm run bench -- slow-line

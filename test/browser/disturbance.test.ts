@@ -66,8 +66,8 @@ test('[E1] [E2] a tab that is closed, and one that crashes, cost their leases on
     const others = of(stays.volunteer).updatesAccepted
     await until('the other tab goes on', () => of(stays.volunteer).updatesAccepted > others)
 
-    // A tab that crashes gives nothing back: what it had begun, if it was not just between two leases, stays out until it
-    // expires, and only that.
+    // A tab that crashes gives nothing back: what it had begun, if it was not just between two leases, stays out until
+    // it expires, and only that.
     const held = leases().filter(({ volunteer }) => volunteer === crashed.volunteer)
     expect(held.map(({ state }) => state)).toEqual(held.map(() => 'started'))
     const finished = () => detailOf(coordinator, run).state === 'finished'

@@ -1,4 +1,6 @@
-/** `npm run reproduce -- <row> --tabs N`: a row whose volunteers are tabs of a real browser, pressed as a person would. */
+/**
+ * `npm run reproduce -- <row> --tabs N`: a row whose volunteers are tabs of a real browser, pressed as a person would.
+ */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'

@@ -1,8 +1,8 @@
 /**
- * Bad input at a real coordinator, from the frame to who somebody says to be. Each time: the sender gets the exact code and
- * a message that says what was expected and what came, the process lives, and nobody else notices (support/bystander.ts).
- * Leases and updates: bad-update.test.ts; transfers: bad-transfer.test.ts; operators: bad-request.test.ts; the disk:
- * bad-storage.test.ts.
+ * Bad input at a real coordinator, from the frame to who somebody says to be. Each time: the sender gets the exact code
+ * and a message that says what was expected and what came, the process lives, and nobody else notices
+ * (support/bystander.ts). Leases and updates: bad-update.test.ts; transfers: bad-transfer.test.ts; operators:
+ * bad-request.test.ts; the disk: bad-storage.test.ts.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import {

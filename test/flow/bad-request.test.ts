@@ -1,6 +1,6 @@
 /**
- * Bad requests to the operator API of a real coordinator. Each time: the right status and code, a message that says what
- * was expected and what came, and no volunteer notices (support/bystander.ts).
+ * Bad requests to the operator API of a real coordinator. Each time: the right status and code, a message that says
+ * what was expected and what came, and no volunteer notices (support/bystander.ts).
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { ApiError } from '../../shared/api.ts'

@@ -155,8 +155,8 @@ test('time in which the process itself was stopped is not counted: a frozen cont
   const saved = new Promise<string>((resolve) => {
     journal.saveCheckpoint({ run: 'r', seq: 1, state: {}, vectors: [] }, () => resolve('saved'))
   })
-  // What is asked is on its way; nothing that comes back is heard for three times as long as it may take, and then timers
-  // are what comes first.
+  // What is asked is on its way; nothing that comes back is heard for three times as long as it may take, and then
+  // timers are what comes first.
   await new Promise(setImmediate)
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3 * answerWithinMs)
   expect(await Promise.race([saved, broken])).toBe('saved')

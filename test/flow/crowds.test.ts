@@ -34,7 +34,9 @@ async function round(): Promise<string[]> {
   return runs
 }
 
-/** As a real volunteer does: the next lease is at hand while one is computed, and its start comes with the acceptance. */
+/**
+ * As a real volunteer does: the next lease is at hand while one is computed, and its start comes with the acceptance.
+ */
 interface Busy {
   volunteer: SyntheticVolunteer
   lease: Lease

@@ -40,7 +40,10 @@ async function trained(journal: 'everything' | 'since-checkpoint'): Promise<Kept
   return { run, folder, bits: coordinator.bits(run) }
 }
 
-/** Flips a bit of a float of so many checkpoints, the newest first; how many there were, and how many entries are pruned. */
+/**
+ * Flips a bit of a float of so many checkpoints, the newest first; how many there were, and how many entries are
+ * pruned.
+ */
 function damage(folder: string, count: number): { checkpoints: number; pruned: number } {
   const file = new Database(join(folder, 'journal.sqlite'))
   const rows = file.prepare('SELECT id FROM checkpoints ORDER BY seq DESC').all() as { id: number }[]

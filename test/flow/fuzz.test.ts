@@ -76,7 +76,9 @@ function frames(run: string, lease: string): fc.Arbitrary<Frames> {
   const id = fc.oneof(fc.nat({ max: 1e6 }).map(String), fc.constantFrom('', '', '9'.repeat(30)))
   const bytes = fc.uint8Array({ maxLength: 300 })
 
-  /** A right message of which one field is something else, is lacking, or is one too many; or that names a real lease. */
+  /**
+   * A right message of which one field is something else, is lacking, or is one too many; or that names a real lease.
+   */
   const mutated = fc
     .tuple(fc.constantFrom(...(Object.keys(VALID) as (keyof typeof VALID)[])), fc.nat(), anything, fc.boolean())
     .map(([name, which, value, real]) => {
@@ -113,7 +115,9 @@ function frames(run: string, lease: string): fc.Arbitrary<Frames> {
   )
 }
 
-/** A socket of the hostile crowd, opened again whenever it is cut off; it says hello, so that its messages are heard. */
+/**
+ * A socket of the hostile crowd, opened again whenever it is cut off; it says hello, so that its messages are heard.
+ */
 class Hostile {
   private raw: RawSocket | null = null
   private fence = 1e9

@@ -1,6 +1,6 @@
 /**
- * Real volunteers at a real coordinator: the loop, the WASM engine and the connection that run in a browser's worker, in
- * this process or in one of their own.
+ * Real volunteers at a real coordinator: the loop, the WASM engine and the connection that run in a browser's worker,
+ * in this process or in one of their own.
  */
 import { join } from 'node:path'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
@@ -161,8 +161,8 @@ describe('leases that overlap', () => {
     expect(await stop()).toMatchObject({ updatesRefused: 0 })
     await coordinator.stop()
     const { updates } = offlineFold(dataFolder, run)
-    // Every update is a version: of the n-th the base is the one before the last, but where it was overtaken: of two that
-    // are begun the one that is ready first is computed.
+    // Every update is a version: of the n-th the base is the one before the last, but where it was overtaken: of two
+    // that are begun the one that is ready first is computed.
     const behind = updates.map(({ version }, before) => before - version)
     const overtaken = updates.map(
       ({ version }, n) => updates.slice(0, n).filter((other) => other.version > version).length,

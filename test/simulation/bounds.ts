@@ -1,8 +1,8 @@
 /**
  * Who may run ahead: nobody is granted, or begins, a lease that breaks the run's bound (stale-synchronous.ts,
  * bounded-delay.ts). Bounded delay is held to its word, but for a lease whose volunteer has begun another one since. Of
- * stale synchronous what is seen from outside: while somebody holds a lease, another one gets no further than the clocks
- * allow, wherever both stood when it began.
+ * stale synchronous what is seen from outside: while somebody holds a lease, another one gets no further than the
+ * clocks allow, wherever both stood when it began.
  */
 import type { Run } from '../../coordinator/run/run.ts'
 import type { Lease } from '../../shared/protocol.ts'

@@ -1,5 +1,4 @@
 /** A dataset of nothing: it has shards, sizes and names, and no examples; nobody here looks at a pixel. */
-
 import type { Blob, Dataset, Split } from '../../coordinator/datasets/dataset.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 

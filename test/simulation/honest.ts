@@ -1,8 +1,8 @@
 /**
  * What an honest volunteer returns: a pure function of its lease, the model and the version's bytes. Two things are
- * learnt. Where minibatches' gradients are averaged over an epoch's shuffled examples, it is a pull towards ½ with noise
- * of the examples' own, and every loss is the same. Where whole passes are summed, it is the true loss and gradient of a
- * convex quadratic for each example, so that a line search finds what it looks for.
+ * learnt. Where minibatches' gradients are averaged over an epoch's shuffled examples, it is a pull towards ½ with
+ * noise of the examples' own, and every loss is the same. Where whole passes are summed, it is the true loss and
+ * gradient of a convex quadratic for each example, so that a line search finds what it looks for.
  */
 import { codecs, decodeVector, encodeVectors } from '../../shared/codec.ts'
 import { classifies, type ModelBlob } from '../../shared/models.ts'
@@ -86,7 +86,10 @@ function noisy({ seed, stage, segments }: Task, parameters: Float32Array, miniba
 }
 
 const curvature = (example: number, i: number) => (1 + (i % 4)) * (0.5 + ((example * 31 + i * 17) % 16) / 16)
-/** The minimum, around an eighth in every coordinate: so near that the first loss is like that of a model that knows nothing. */
+/**
+ * The minimum, around an eighth in every coordinate: so near that the first loss is like that of a model that knows
+ * nothing.
+ */
 const centre = (example: number, i: number) => (2 + ((example * 7 + i * 13) % 19) / 9.5) / 24
 
 /** The loss of half of the runs has an end: who goes further than this learns nothing there. */

@@ -1,4 +1,6 @@
-/** Whether two histories are the same: parameters, what the rule and the strategy keep beside them, counts and curves. */
+/**
+ * Whether two histories are the same: parameters, what the rule and the strategy keep beside them, counts and curves.
+ */
 import { PARAMETERS } from '../../coordinator/parameters/parameters.ts'
 import type { History } from '../../coordinator/run/history.ts'
 import { must } from './violation.ts'

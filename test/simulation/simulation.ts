@@ -2,7 +2,6 @@
  * One seed's story: a coordinator's core, a crowd and their misfortunes under virtual time, checked after every step,
  * until every run has come to its end. The same seed is the same story, to the last draw.
  */
-
 import { StorageError } from '../../coordinator/journal/journal.ts'
 import type { HeldLease } from '../../coordinator/run/leases.ts'
 import type { RunState } from '../../shared/api.ts'

@@ -95,7 +95,9 @@ export class Volunteer {
     return this.nature.latencyMs * this.surroundings.draws.magnitude(0.3, 3)
   }
 
-  /** Runs `act` at the coordinator and `heard` with its answer here; each may be lost, and the request may come twice. */
+  /**
+   * Runs `act` at the coordinator and `heard` with its answer here; each may be lost, and the request may come twice.
+   */
   private request<R>(act: (answer: (reply: R) => void) => void, heard: (reply: R) => void, timedOut: () => void): void {
     const { agenda, draws, shell } = this.surroundings
     const { life, token } = this

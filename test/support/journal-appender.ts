@@ -1,6 +1,6 @@
 /**
- * A process that appends to a journal as fast as it can, to be killed at any instant. It prints the last sequence number
- * of every group after `append` has returned, so what its reader has seen was acknowledged.
+ * A process that appends to a journal as fast as it can, to be killed at any instant. It prints the last sequence
+ * number of every group after `append` has returned, so what its reader has seen was acknowledged.
  *
  *     node --import tsx test/support/journal-appender.ts FILE SEED [thread]
  */

@@ -1,4 +1,6 @@
-/** Entries whose bytes and data follow from one number, so that a test can tell them apart and see whether one is whole. */
+/**
+ * Entries whose bytes and data follow from one number, so that a test can tell them apart and see whether one is whole.
+ */
 import type { Entry, NewEntry } from '../../coordinator/journal/journal.ts'
 
 export function entry(run: string, n: number, payloadBytes: number | null = 100): NewEntry {

@@ -52,5 +52,7 @@ export const expectFault = (work: () => unknown, fault: StorageFault, ...words: 
   for (const word of words) expect(error.message).toContain(word)
 }
 
-/** Tests that wait for hundreds of fsyncs: under a second each on a disk that is free, ten and more on one that is not. */
+/**
+ * Tests that wait for hundreds of fsyncs: under a second each on a disk that is free, ten and more on one that is not.
+ */
 export const SLOW_DISK = { timeout: 60_000 }

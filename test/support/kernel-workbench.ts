@@ -1,4 +1,6 @@
-/** A workbench for kernels: vectors put into a kernel's memory with guards around them, samples, and exact comparison. */
+/**
+ * A workbench for kernels: vectors put into a kernel's memory with guards around them, samples, and exact comparison.
+ */
 import fc from 'fast-check'
 import { expect } from 'vitest'
 import { createKernels, type Kernels } from '../../shared/kernels/kernels.ts'

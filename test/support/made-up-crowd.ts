@@ -3,8 +3,8 @@
  * coordinator crash, in an order drawn from a seed. It stands where run.ts stands, with none of its clocks: what it
  * journals is what a run would, and it counts every example itself.
  *
- * Every example e is a point t_e, drawn from the seed, with the loss ½‖w − t_e‖² and the gradient w − t_e. So losses and
- * gradients are a function of the parameters and the examples, as a search needs them, and training converges.
+ * Every example e is a point t_e, drawn from the seed, with the loss ½‖w − t_e‖² and the gradient w − t_e. So losses
+ * and gradients are a function of the parameters and the examples, as a search needs them, and training converges.
  */
 import type { Checkpoint, Entry } from '../../coordinator/journal/journal.ts'
 import { History, type UpdateData } from '../../coordinator/run/history.ts'

@@ -13,7 +13,9 @@ import type {
 } from '../../coordinator/journal/journal.ts'
 import { StorageError } from '../../coordinator/journal/journal.ts'
 
-/** JSON text is kept, not the value: what is read back is what SQLite would give, and shares nothing with the caller. */
+/**
+ * JSON text is kept, not the value: what is read back is what SQLite would give, and shares nothing with the caller.
+ */
 interface Row {
   readonly seq: number
   readonly run: string

@@ -1,6 +1,6 @@
 /**
- * A lease computed twice: by an engine's trainer, and by the float64 oracles with a replica of their own. Steps that move the
- * replica, of minibatches of different sizes, then an evaluation where it came to.
+ * A lease computed twice: by an engine's trainer, and by the float64 oracles with a replica of their own. Steps that
+ * move the replica, of minibatches of different sizes, then an evaluation where it came to.
  */
 import type { Engine, Minibatch, ModelDescription } from '../../client/volunteer/compute/engine.ts'
 import type { Objective } from '../../shared/models.ts'

@@ -223,8 +223,9 @@ export function modelEnds(rbm: Rbm): Pair[] {
 }
 
 /**
- * Those of the chain that CD of probabilities runs for ever: hidden states are sampled and visible ones are probabilities, so that what it
- * comes to is not quite the model. The stationary distribution of a transition matrix over all hidden states.
+ * Those of the chain that CD of probabilities runs for ever: hidden states are sampled and visible ones are
+ * probabilities, so that what it comes to is not quite the model. The stationary distribution of a transition matrix
+ * over all hidden states.
  */
 export function chainEnds(rbm: Rbm): Pair[] {
   const all = states(rbm.hidden)

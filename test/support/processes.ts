@@ -1,4 +1,6 @@
-/** The project's programs as child processes of a test: started through tsx, their output gathered, ended by the test. */
+/**
+ * The project's programs as child processes of a test: started through tsx, their output gathered, ended by the test.
+ */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 

@@ -1,11 +1,17 @@
-/** Max-norm (Srivastava et al. 2014, §5.1) against plain loops over whole matrices: the same bits, wherever ranges cut them. */
+/**
+ * Max-norm (Srivastava et al. 2014, §5.1) against plain loops over whole matrices: the same bits, wherever ranges cut
+ * them.
+ */
 import { test } from 'vitest'
 import { ColumnNorms } from '../../coordinator/parameters/column-norms.ts'
 import { Vectors } from '../../coordinator/parameters/vectors.ts'
 import { layout, RANGE_FLOATS } from '../../shared/layout.ts'
 import { expectSame, f, sample } from '../support/kernel-workbench.ts'
 
-/** A matrix that ends in the second range, a row of which is cut; a bias, which is not held back; one that is short enough. */
+/**
+ * A matrix that ends in the second range, a row of which is cut; a bias, which is not held back; one that is short
+ * enough.
+ */
 const MATRICES = [
   { name: 'a/kernel', shape: [Math.ceil(RANGE_FLOATS / 500) + 3, 500] },
   { name: 'a/bias', shape: [500] },

@@ -1,6 +1,6 @@
 /**
- * Engines and trainers of the backends that Node has, against the float64 oracle: values, what accrues, what moves, what
- * is left behind, and what is refused. WebGPU in Node: compute-webgpu.test.ts.
+ * Engines and trainers of the backends that Node has, against the float64 oracle: values, what accrues, what moves,
+ * what is left behind, and what is refused. WebGPU in Node: compute-webgpu.test.ts.
  */
 import * as tf from '@tensorflow/tfjs-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'

@@ -1,6 +1,6 @@
 /**
- * Contrastive divergence: what holds of it whoever computes it, and the oracle against what can be enumerated of a small
- * machine. That trainers agree with the oracle, fed the same draws: compute-layers.test.ts.
+ * Contrastive divergence: what holds of it whoever computes it, and the oracle against what can be enumerated of a
+ * small machine. That trainers agree with the oracle, fed the same draws: compute-layers.test.ts.
  */
 import * as tf from '@tensorflow/tfjs-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -225,7 +225,9 @@ describe('a machine small enough to enumerate', () => {
   })
 
   const count = 4000
-  /** How many standard errors of so many chains the farthest statistic is away, where each ends in one of these pairs. */
+  /**
+   * How many standard errors of so many chains the farthest statistic is away, where each ends in one of these pairs.
+   */
   const standardErrors = (
     got: Float64Array,
     expected: Float64Array,

@@ -1,4 +1,7 @@
-/** What the parts of a RunSpec, each right by itself, cannot be together: refused with the reason and what to write instead. */
+/**
+ * What the parts of a RunSpec, each right by itself, cannot be together: refused with the reason and what to write
+ * instead.
+ */
 import { describe, expect, test } from 'vitest'
 import { misfit } from '../../shared/contradictions.ts'
 import { LABELLED, parsed, problems, smallest } from '../support/written-specs.ts'

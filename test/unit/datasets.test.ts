@@ -290,7 +290,8 @@ describe('a dataset', () => {
     expect(train.shard(3)).toBe(train.shard(3))
     expect(again.shard(3).hash).toBe(train.shard(3).hash)
     expect(train.shard(3).hash).not.toBe(train.shard(4).hash)
-    // What they hold is fixed for ever. How it is compressed may change with Node's zlib, and then caches are cold once.
+    // What they hold is fixed for ever. How it is compressed may change with Node's zlib, and then caches are cold
+    // once.
     expect(sha256(gunzipSync(train.shard(0).bytes))).toBe(
       'f8a58564b708d8565bf46bbd1e588dcb6d3a092a42d45ecef28e5e4a5c0085ef',
     )

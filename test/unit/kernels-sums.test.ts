@@ -1,4 +1,6 @@
-/** The kernels that sum: bit for bit the plain JavaScript of the same order of additions, and the float64 or exact sum. */
+/**
+ * The kernels that sum: bit for bit the plain JavaScript of the same order of additions, and the float64 or exact sum.
+ */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { anyFloat, COUNTS, expectSame, f, GUARD, ordinary, sample, Workbench } from '../support/kernel-workbench.ts'

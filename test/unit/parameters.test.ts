@@ -1,6 +1,6 @@
 /**
- * A step of the parameters, which goes block by block, against the same kernels called once over whole vectors: the same
- * bits, for every update rule and codec, whatever the gradient is the sum of.
+ * A step of the parameters, which goes block by block, against the same kernels called once over whole vectors: the
+ * same bits, for every update rule and codec, whatever the gradient is the sum of.
  */
 import { describe, expect, it } from 'vitest'
 import { type GradientPart, Parameters } from '../../coordinator/parameters/parameters.ts'

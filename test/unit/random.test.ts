@@ -1,4 +1,6 @@
-/** shared/random.ts: the published Philox4x32-10 vectors, uniformity, and that a draw depends on nothing but its name. */
+/**
+ * shared/random.ts: the published Philox4x32-10 vectors, uniformity, and that a draw depends on nothing but its name.
+ */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { philox, Random, Stream } from '../../shared/random.ts'

@@ -1,5 +1,4 @@
 /** What a run keeps once it is over: what it came to, not what it was trained with. */
-
 import { describe, expect, test } from 'vitest'
 import { exported } from '../../coordinator/run/exported.ts'
 import { codeOf, type Desk, desk, stateOf } from '../support/desk.ts'

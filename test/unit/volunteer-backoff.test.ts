@@ -1,4 +1,6 @@
-/** A volunteer whose leases are refused in a row asks ever more slowly, and nothing but an accepted update ends that. */
+/**
+ * A volunteer whose leases are refused in a row asks ever more slowly, and nothing but an accepted update ends that.
+ */
 import { beforeEach, expect, test } from 'vitest'
 import { refuse } from '../../shared/protocol.ts'
 import { PromptClock } from '../support/prompt-clock.ts'

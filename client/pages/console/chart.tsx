@@ -1,6 +1,7 @@
 /**
- * One chart over the seconds a run has been running, or over its iterations. uPlot draws; the title, the legend with the values under the
- * pointer (the newest ones at rest) and the words for who cannot see it are ours. All charts over time share one pointer.
+ * One chart over the seconds a run has been running, or over its iterations. uPlot draws; the title, the legend with
+ * the values under the pointer (the newest ones at rest) and the words for who cannot see it are ours. All charts over
+ * time share one pointer.
  */
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'

@@ -1,6 +1,6 @@
 /**
- * The curves of one stage of a run, live: what it is measured by (stage-kind.ts), of strategies that iterate the loss of
- * each iteration, and how fast and with whom.
+ * The curves of one stage of a run, live: what it is measured by (stage-kind.ts), of strategies that iterate the loss
+ * of each iteration, and how fast and with whom.
  */
 import { useState } from 'preact/hooks'
 import type { RunDetail, TestPoint } from '../../../shared/api.ts'

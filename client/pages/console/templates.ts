@@ -1,4 +1,7 @@
-/** The runs an operator can start from: the RunSpecs of runs/, which the command line trains as well, and what to expect. */
+/**
+ * The runs an operator can start from: the RunSpecs of runs/, which the command line trains as well, and what to
+ * expect.
+ */
 import autoencoder from '../../../runs/autoencoder.json'
 import cnn from '../../../runs/cnn.json'
 import dbn from '../../../runs/dbn.json'

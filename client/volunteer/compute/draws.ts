@@ -1,6 +1,6 @@
 /**
- * Random numbers for a minibatch: of every example's own generator, so that what a lease comes to depends neither on how
- * it was cut into minibatches nor on who computes it.
+ * Random numbers for a minibatch: of every example's own generator, so that what a lease comes to depends neither on
+ * how it was cut into minibatches nor on who computes it.
  */
 import { createKernels, type Kernels } from '../../../shared/kernels/kernels.ts'
 import { Random } from '../../../shared/random.ts'

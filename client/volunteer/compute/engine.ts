@@ -20,7 +20,10 @@ export interface Minibatch {
   readonly inputs: Float32Array
   /** count class indices. */
   readonly labels: Uint8Array
-  /** count × 2: each example's draw key, `new Random({ key0, key1 }, stream, …)`: of it every random number that concerns it is drawn. */
+  /**
+   * count × 2: each example's draw key, `new Random({ key0, key1 }, stream, …)`: of it every random number that
+   * concerns it is drawn.
+   */
   readonly keys: Uint32Array
   readonly count: number
 }

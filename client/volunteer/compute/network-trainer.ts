@@ -1,6 +1,7 @@
 /**
  * Trains a sequential network by backpropagation: a classifier, or one that reconstructs its input. Both end in an
- * Activation layer of their own (softmax, sigmoid), which is left away here: the loss is computed from the logits below.
+ * Activation layer of their own (softmax, sigmoid), which is left away here: the loss is computed from the logits
+ * below.
  */
 import * as tf from '@tensorflow/tfjs-core'
 import { elementsOf } from '../../../shared/shape.ts'

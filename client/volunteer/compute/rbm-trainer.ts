@@ -5,22 +5,22 @@
  *     h = 1[u < h₀], then k times: v = σ(hWᵀ + a), h' = σ(vW + b), h = 1[u < h']
  *     gradient of W: (vᵀh' − v₀ᵀh₀)/n, of a: mean(v − v₀), of b: mean(h' − h₀)
  *
- * minus the log-likelihood's ascent; v and h' stay probabilities. With `visible` samples v = 1[u < σ(hWᵀ + a)], also in the
- * gradient: a Gibbs chain's v comes to be distributed as the model's, and E[vᵀσ(vW + b)] is then the model's E[vᵀh]. Its
- * probabilities would not do there: σ(vW + b) is not linear in v, and the two must be of one state. h' stays a mean,
- * E[h | v], which only takes noise away.
+ * minus the log-likelihood's ascent; v and h' stay probabilities. With `visible` samples v = 1[u < σ(hWᵀ + a)], also in
+ * the gradient: a Gibbs chain's v comes to be distributed as the model's, and E[vᵀσ(vW + b)] is then the model's
+ * E[vᵀh]. Its probabilities would not do there: σ(vW + b) is not linear in v, and the two must be of one state. h'
+ * stays a mean, E[h | v], which only takes noise away.
  *
  * Gaussian hidden units have the mean vW + b and are sampled with unit variance. PCD's chains go on from where the last
  * step left them, in this trainer, as many as the largest minibatch had examples; a chain begins at the example of its
  * place.
  *
- * With label units the last of v are a softmax group, v₀'s the label itself; sampled, one of them is on, that in which a
- * uniform falls: the first label unit's draw. An evaluation takes an example for the class y with the least F(v, y).
+ * With label units the last of v are a softmax group, v₀'s the label itself; sampled, one of them is on, that in which
+ * a uniform falls: the first label unit's draw. An evaluation takes an example for the class y with the least F(v, y).
  *
- * Sample t (from 0) of hidden unit j of an example is draw t·hidden + j of Random(key, Stream.gibbs), a uniform of 24 bits,
- * or a normal; of visible unit i, draw t·visible + i of Random(key, Stream.gibbs, 1), a uniform. Beside the gradient:
- * Σ(v₀ − v₁)², v₁ the probabilities from the first sample, and the free energy F(v₀). In an evaluation v₁ is the
- * reconstruction from h₀ itself.
+ * Sample t (from 0) of hidden unit j of an example is draw t·hidden + j of Random(key, Stream.gibbs), a uniform of 24
+ * bits, or a normal; of visible unit i, draw t·visible + i of Random(key, Stream.gibbs, 1), a uniform. Beside the
+ * gradient: Σ(v₀ − v₁)², v₁ the probabilities from the first sample, and the free energy F(v₀). In an evaluation v₁ is
+ * the reconstruction from h₀ itself.
  */
 import * as tf from '@tensorflow/tfjs-core'
 import type { Slot } from '../../../shared/layout.ts'
@@ -202,7 +202,8 @@ const softplus = (input: tf.Tensor2D, mean: tf.Tensor2D): tf.Tensor2D =>
 function sampleCategorical(probabilities: tf.Tensor2D, u: tf.Tensor2D): tf.Tensor2D {
   const classes = probabilities.shape[1]
   const allButLast = (x: tf.Tensor2D): tf.Tensor2D => tf.slice(x, [0, 0], [-1, classes - 1])
-  // Running sums by a product: unlike a device's cumsum it sums each in the same order, so none is below the one before.
+  // Running sums by a product: unlike a device's cumsum it sums each in the same order, so none is below the one
+  // before.
   const upTo = Float32Array.from({ length: classes ** 2 }, (_, i) => (Math.floor(i / classes) <= i % classes ? 1 : 0))
   const ends = tf.matMul(probabilities, tf.tensor2d(upTo, [classes, classes])) as tf.Tensor2D
   // Rounding may leave the last end below one.

@@ -3,7 +3,6 @@
  * wide net, against values that a float64 oracle computed (reference.ts). Drivers do get gradients wrong, and
  * a wrong gradient that looks like one poisons everybody's model.
  */
-
 import { Random } from '../../../shared/random.ts'
 import { elementsOf } from '../../../shared/shape.ts'
 import { type Layer, layoutOf, type Topology } from '../../../shared/topology.ts'

@@ -25,7 +25,10 @@ interface Sum {
 interface Learner {
   /** What is trained, in layout order: set by the trainer. */
   readonly weights: readonly tf.Variable[]
-  /** New tensors, which share no numbers: the gradient in layout order, and the sums [3] of loss, hits and second measure. */
+  /**
+   * New tensors, which share no numbers: the gradient in layout order, and the sums [3] of loss, hits and second
+   * measure.
+   */
   gradient(minibatch: Minibatch): { gradient: tf.Tensor[]; sums: tf.Tensor }
   /** New tensors: the sums, and of a classifier [2, count]: the examples' classes as taken, and their losses. */
   evaluate(minibatch: Minibatch): { sums: tf.Tensor; outcomes: tf.Tensor | null }

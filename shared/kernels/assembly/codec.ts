@@ -9,7 +9,9 @@
 /** Floats that share a scale. RANGE_FLOATS (shared/layout.ts) is a multiple of it. */
 const BLOCK: usize = 256
 
-/** Smallest scale of a block that is not all zeros: the least normal float, so neither x/scale nor q·scale is subnormal. */
+/**
+ * Smallest scale of a block that is not all zeros: the least normal float, so neither x/scale nor q·scale is subnormal.
+ */
 const MIN_SCALE: f32 = 1.1754943508222875e-38
 /** Largest scale: the last float whose product with 127 still rounds to a finite float. */
 const MAX_SCALE: f32 = 2.6793883890187504e36
@@ -31,7 +33,8 @@ function widen(half: v128): v128 {
   const magnitude = v128.and(i32x4.shl(half, 13), i32x4.splat(0x0fffe000))
   // Right for normal halves: move the exponent's bias from 15 to 127.
   const normal = i32x4.add(magnitude, i32x4.splat(112 << 23))
-  // Right for subnormal halves: put an implicit one in front, then subtract it. The smaller of the two is the right one.
+  // Right for subnormal halves: put an implicit one in front, then subtract it. The smaller of the two is the right
+  // one.
   const subnormal = f32x4.sub(i32x4.add(magnitude, i32x4.splat(113 << 23)), f32x4.splat(6.103515625e-5))
   const special = v128.and(i32x4.gt_s(magnitude, i32x4.splat(0x0f7fffff)), i32x4.splat(EXPONENT_MASK))
   const sign = v128.and(half, i32x4.splat(0x80000000))

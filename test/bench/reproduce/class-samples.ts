@@ -1,7 +1,7 @@
 /**
- * What a stack of RBMs whose top sees labels takes each class to look like: alternating Gibbs sampling in the top machine
- * with the label held, then down through the others (Hinton, Osindero & Teh 2006, §7), and whether another network
- * takes the images for what they are to be.
+ * What a stack of RBMs whose top sees labels takes each class to look like: alternating Gibbs sampling in the top
+ * machine with the label held, then down through the others (Hinton, Osindero & Teh 2006, §7), and whether another
+ * network takes the images for what they are to be.
  */
 import * as tf from '@tensorflow/tfjs-core'
 import { drawUniforms } from '../../../client/volunteer/compute/draws.ts'

@@ -102,7 +102,9 @@ export async function trainWithCrowd(
   }
 }
 
-/** The run of this spec that the folder holds, or a new one, at rest until its crowd is there; a finished one as it is. */
+/**
+ * The run of this spec that the folder holds, or a new one, at rest until its crowd is there; a finished one as it is.
+ */
 async function paused(server: RunningServer, spec: RunSpec): Promise<Run> {
   const { runs } = server
   let run = runs.list().find((other) => isDeepStrictEqual(other.spec, spec) && other.state !== 'failed')

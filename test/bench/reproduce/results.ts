@@ -61,7 +61,10 @@ export function writtenDown({ name }: Row, { name: trial, spec, crowd }: Trial, 
   return outcomes.find((outcome) => isDeepStrictEqual(settings(outcome), wanted)) ?? null
 }
 
-/** Measured numbers to a few digits, and lists of numbers and points on one line: it is read, and compared, by people too. */
+/**
+ * Measured numbers to a few digits, and lists of numbers and points on one line: it is read, and compared, by people
+ * too.
+ */
 export function asJson(value: unknown): string {
   const rounded = (_: string, inner: unknown) =>
     typeof inner === 'number' && !Number.isInteger(inner) ? Number(inner.toPrecision(DIGITS)) : inner

@@ -11,7 +11,10 @@ import { Interrupted } from './interrupted.ts'
 
 const CHILD = fileURLToPath(new URL('./train-child.ts', import.meta.url))
 
-/** Trains to the end and returns the bytes that went down since it was started. Throws Interrupted when `signal` says so. */
+/**
+ * Trains to the end and returns the bytes that went down since it was started. Throws Interrupted when `signal` says
+ * so.
+ */
 export async function trainByCommand(
   folder: string,
   spec: RunSpec,

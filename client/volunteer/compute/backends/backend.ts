@@ -28,9 +28,15 @@ export interface Backend {
   lost(): string | null
   /** y + scale·x in one pass, into a new tensor; without it tfjs operations are composed. */
   addScaled?(y: tf.Tensor, x: tf.Tensor, scale: number): tf.Tensor
-  /** y += scale·x where y's numbers lie. They must be nobody else's, and no parameters: tfjs keeps packed copies of some. */
+  /**
+   * y += scale·x where y's numbers lie. They must be nobody else's, and no parameters: tfjs keeps packed copies of
+   * some.
+   */
   addTo?(y: tf.Tensor, x: tf.Tensor, scale: number): void
-  /** y + e += scale·x where their numbers lie, as `addTo`: y takes the sum, e what its rounding lost (kernels.ts, `carry`). */
+  /**
+   * y + e += scale·x where their numbers lie, as `addTo`: y takes the sum, e what its rounding lost (kernels.ts,
+   * `carry`).
+   */
   carry?(y: tf.Tensor, e: tf.Tensor, x: tf.Tensor, scale: number): void
   /** c [m, n] += aᵀ·b where c's numbers lie, as `addTo`, of a [k, m] and b [k, n]. */
   addProductTo?(c: tf.Tensor2D, a: tf.Tensor2D, b: tf.Tensor2D): void

@@ -1,5 +1,4 @@
 /** WASM with SIMD, one thread: the work horse where there is no graphics device. */
-
 import { setWasmPaths } from '@tensorflow/tfjs-backend-wasm'
 import * as tf from '@tensorflow/tfjs-core'
 import { prepareHeap } from '../kernels/heap.ts'

@@ -1,12 +1,12 @@
 /**
  * What asynchrony costs: 784-256-10 ReLU, minibatches of 64, 20 epochs of accepted examples, by 1, 8 and 32 volunteers
- * of equal pace who never wait for each other. First plain asynchronous SGD, each crowd at its best rate, for reference;
- * then the best policy found for the crowd. What is claimed is the loss of accuracy against one volunteer, by plain SGD
- * or by Adam, whichever comes out better.
+ * of equal pace who never wait for each other. First plain asynchronous SGD, each crowd at its best rate, for
+ * reference; then the best policy found for the crowd. What is claimed is the loss of accuracy against one volunteer,
+ * by plain SGD or by Adam, whichever comes out better.
  *
  * Staleness is real: a volunteer's lease is bound to its parameters when its update before is accepted, and takes its
- * paced time, in which all the others' updates come in. `behind` counts these, and is crowd - 1 whatever a buffer makes of
- * versions; `computing` is the share of all volunteers' time in which they did compute.
+ * paced time, in which all the others' updates come in. `behind` counts these, and is crowd - 1 whatever a buffer makes
+ * of versions; `computing` is the share of all volunteers' time in which they did compute.
  */
 import type { RunSpec } from '../../../../shared/run-spec.ts'
 import {
@@ -36,7 +36,9 @@ interface Adam {
   readonly beta2?: number
   readonly hold?: number
 }
-/** Adam's step is the same in flat and in steep directions, which is where staleness hurts; asynchrony is its momentum. */
+/**
+ * Adam's step is the same in flat and in steep directions, which is where staleness hurts; asynchrony is its momentum.
+ */
 const adam = (rate: number, buffer: number, { hold = 0, ...more }: Adam = {}): Changes => ({
   updateRule: { name: 'adam', rate, beta1: 0, ...more },
   policy: { buffer },

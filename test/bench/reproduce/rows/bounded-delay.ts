@@ -1,10 +1,11 @@
 /**
- * Bounded delay with a straggler: two volunteers of one pace and one four times as slow, and how long they wait for each
- * other when a lease may begin with at most so many before it still out. Plain asynchronous SGD on 784-256-10, one epoch.
+ * Bounded delay with a straggler: two volunteers of one pace and one four times as slow, and how long they wait for
+ * each other when a lease may begin with at most so many before it still out. Plain asynchronous SGD on 784-256-10, one
+ * epoch.
  *
  * Idle: the share of the three volunteers' time, between the first update and the last, in which they did not compute
- * at their pace. While the slow one computes one lease the others do eight, so from a delay of 8 on nearly everybody can
- * work; with delay 0 one lease is computed after the other, and two of three are idle whatever else is done.
+ * at their pace. While the slow one computes one lease the others do eight, so from a delay of 8 on nearly everybody
+ * can work; with delay 0 one lease is computed after the other, and two of three are idle whatever else is done.
  */
 import type { RunSpec } from '../../../../shared/run-spec.ts'
 import { beginning, type Claim, meanOf, type Outcomes, type Row, type Settings, valuesOf } from '../row.ts'

@@ -2,7 +2,6 @@
  * The seed's deep belief network 784-500-500-2000-10: three RBMs by CD-1, ten epochs each, then 1980 iterations
  * of the whole network.
  */
-
 import type { RunSpec } from '../../../../shared/run-spec.ts'
 import { CHOICE_SEED } from '../row.ts'
 import { specOf } from '../spec-file.ts'
@@ -21,7 +20,9 @@ const of =
       ...changes,
     })
 
-/** Minibatches of 1000, as the published fine-tuning has them: 1980 iterations are 33 epochs, enough for gentle dropout. */
+/**
+ * Minibatches of 1000, as the published fine-tuning has them: 1980 iterations are 33 epochs, enough for gentle dropout.
+ */
 const dbnSpec = of('dbn', 1000)
 
 /** The pre-training is the published one; what is chosen is the fine-tuning. */
@@ -43,8 +44,8 @@ export const dbn = classifierRow({
 })
 
 /**
- * Without dropout, in minibatches of 120, for long: the noise of a high rate, that goes to 0 in the second half, in place of
- * an early stop.
+ * Without dropout, in minibatches of 120, for long: the noise of a high rate, that goes to 0 in the second half, in
+ * place of an early stop.
  */
 const longer = of('dbn-long', 120)
 

@@ -1,8 +1,7 @@
 /**
- * Class samples (ALGORITHMS §2, Verify): what a stack of RBMs that has seen images and labels together takes each digit to
- * look like, and how many of its samples a LeNet-5 that was trained on real digits takes for their class.
+ * Class samples (ALGORITHMS §2, Verify): what a stack of RBMs that has seen images and labels together takes each digit
+ * to look like, and how many of its samples a LeNet-5 that was trained on real digits takes for their class.
  */
-
 import { frameOf, GAP, PAPER } from '../../../../coordinator/pictures/contact-sheet.ts'
 import { forward } from '../../../../coordinator/pictures/forward.ts'
 import { type ImageShape, imageShape, Raster } from '../../../../coordinator/pictures/raster.ts'

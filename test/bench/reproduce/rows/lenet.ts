@@ -1,5 +1,4 @@
 /** LeNet-5 on MNIST without augmentation: its modern form, and the one of 1998. */
-
 import type { RunSpec } from '../../../../shared/run-spec.ts'
 import { CHOICE_SEED } from '../row.ts'
 import { specOf } from '../spec-file.ts'

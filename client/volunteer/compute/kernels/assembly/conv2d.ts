@@ -65,7 +65,9 @@ export function conv2dScratchBytes(): i32 {
   return scratchBytes() + 4 * PIXELS * kernelHeight * kernelWidth * inChannels
 }
 
-/** y = convolution of x with filter [kernelHeight, kernelWidth, inChannels, outChannels], plus `bias` unless it is 0. */
+/**
+ * y = convolution of x with filter [kernelHeight, kernelWidth, inChannels, outChannels], plus `bias` unless it is 0.
+ */
 export function conv2d(x: usize, filter: usize, bias: usize, y: usize, scratch: usize): void {
   const pixels = batch * outHeight * outWidth
   const patch = kernelHeight * kernelWidth * inChannels

@@ -196,7 +196,10 @@ function packAlong(to: usize, from: usize, ld: i32, width: i32, lines: i32, dept
   }
 }
 
-/** Packs `lines` lines that lie across the depth (one float of each in a row, `ld` from depth to depth) as [depth][width]. */
+/**
+ * Packs `lines` lines that lie across the depth (one float of each in a row, `ld` from depth to depth) as
+ * [depth][width].
+ */
 function packAcross(to: usize, from: usize, ld: i32, width: i32, lines: i32, depth: i32): void {
   const pitch = <usize>ld * 4
   const end = to + <usize>(depth * width) * 4
