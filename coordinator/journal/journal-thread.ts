@@ -1,4 +1,4 @@
-/** The journal's own thread: does what thread-journal.ts asks, one request after the other, and answers each. */
+/** The journal's own thread: does what asked-thread.ts sends, one request after the other, and answers each. */
 import { type MessagePort, workerData } from 'node:worker_threads'
 import { type Entry, type Journal, StorageError, type StorageFault } from './journal.ts'
 import { openSqliteJournal, type RowJournal, type SqliteJournalOptions } from './sqlite-journal.ts'

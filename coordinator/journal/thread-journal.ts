@@ -8,27 +8,17 @@
  * tried again until it succeeds. Any other fault of an append or a move ends the journal, and the process with it: the
  * tail holds what is to be done. A checkpoint that cannot be written is only told of: the entries are there.
  */
-import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads'
+import { AskedThread } from './asked-thread.ts'
 import { type Checkpoint, type Entry, type Journal, type NewEntry, StorageError } from './journal.ts'
-import type { JournalThreadData, Reply, Request } from './journal-thread.ts'
 import type { SqliteJournalOptions } from './sqlite-journal.ts'
 import { type Filled, Tail } from './tail.ts'
 
-/** An answer that takes longer will not come: the thread is gone or the disk hangs. */
 const ANSWER_WITHIN_MS = 60_000
-const WATCH_EVERY_MS = 5_000
 /** What a loss of power costs at most, but for what the disk takes longer. */
 const MOVE_AFTER_MS = 20
 const MOVE_RETRY_MS = 1_000
 /** Where the disk is slower than the crowd, it is waited for. */
 const TAIL_MAX_BYTES = 64 * 1024 * 1024
-
-interface Asked {
-  /** How often the watch found it unanswered. */
-  looks: number
-  done(result: unknown): void
-  failed(error: Error): void
-}
 
 interface Hearing {
   /** SQLite or a checkpoint could not be written; nothing is lost. */
@@ -54,19 +44,9 @@ export async function openThreadJournal(
 
 class ThreadJournal implements Journal {
   private readonly path: string
-  private readonly worker: Worker
-  private readonly port: MessagePort
-  private readonly replies = new Int32Array(new SharedArrayBuffer(4))
-  /** What was asked and is not answered yet, in order. */
-  private readonly asked = new Map<number, Asked>()
+  private readonly thread: AskedThread
   private readonly onFault: (error: StorageError) => void
-  private readonly onBroken: (error: StorageError) => void
-  private readonly answerWithinMs: number
   private readonly tailMaxBytes: number
-  private lastId = 0
-  /** Looks whether the oldest request is answered in time, where nobody waits for it. */
-  private watch: NodeJS.Timeout | undefined
-  private broken: Error | null = null
   private closed = false
   /** From `open` on. */
   private tail!: Tail
@@ -83,28 +63,23 @@ class ThreadJournal implements Journal {
   private readonly behind: { readonly seq: number; ask(): void }[] = []
 
   constructor(path: string, { onFault, onBroken }: Hearing, options: ThreadJournalOptions) {
+    const { answerWithinMs = ANSWER_WITHIN_MS, tailMaxBytes = TAIL_MAX_BYTES, ...sqlite } = options
     this.path = path
-    this.answerWithinMs = options.answerWithinMs ?? ANSWER_WITHIN_MS
-    this.tailMaxBytes = options.tailMaxBytes ?? TAIL_MAX_BYTES
+    this.tailMaxBytes = tailMaxBytes
     this.onFault = onFault
-    this.onBroken = onBroken
-    const { port1, port2 } = new MessageChannel()
-    const entry = new URL('./journal-thread.ts', import.meta.url).href
-    const workerData: JournalThreadData = { entry, path, options, port: port2, replies: this.replies }
-    this.worker = new Worker(new URL('../thread.mjs', import.meta.url), { workerData, transferList: [port2] })
-    this.port = port1
-    this.port.on('message', (reply: Reply) => this.deliver(reply))
-    this.worker.on('error', (error) => this.breakOff(`the journal's thread failed: ${error.message}`))
-    this.worker.on('exit', () => this.breakOff("the journal's thread ended"))
+    this.thread = new AskedThread(path, sqlite, {
+      answerWithinMs,
+      onBroken: (error) => {
+        this.stopTimer()
+        onBroken(error)
+      },
+    })
   }
 
   open(): Promise<void> {
     return new Promise((resolve, reject) => {
-      const failed = (error: Error) => {
-        // Refused, not broken: whoever opens hears it, and nobody else.
-        this.broken = storageError(error)
-        void this.worker.terminate().then(() => reject(error))
-      }
+      // Whoever opens hears it, and nobody else.
+      const failed = (error: Error) => void this.thread.abandon(storageError(error)).then(() => reject(error))
       const done = (next: unknown) => {
         this.nextSeq = next as number
         this.movedTo = this.nextSeq - 1
@@ -114,17 +89,17 @@ class ThreadJournal implements Journal {
           return failed(error as Error)
         }
         // Opening may take as long as it needs to recover.
-        this.watch = setInterval(() => this.breakOffIfLate(), this.watchEveryMs).unref()
+        this.thread.beginWatch()
         resolve()
       }
-      this.ask('open', [], { done, failed })
+      this.thread.ask('open', [], { done, failed })
     })
   }
 
   // ---- appending ------------------------------------------------------------------------------------------------
 
   append(entries: readonly NewEntry[]): number {
-    if (this.broken !== null) throw this.broken
+    if (this.thread.ended !== null) throw this.thread.ended
     const first = this.nextSeq
     if (entries.length === 0) return first
     if (this.fault !== null) throw this.fault
@@ -139,7 +114,7 @@ class ThreadJournal implements Journal {
     try {
       this.tail.write(entries, first)
     } catch (error) {
-      if (error instanceof StorageError && error.fault !== 'full') this.breakOff(error.message)
+      if (error instanceof StorageError && error.fault !== 'full') this.thread.breakOff(error.message)
       throw error
     }
   }
@@ -151,13 +126,13 @@ class ThreadJournal implements Journal {
   /** Has the thread move what the tail holds, unless it is at it. */
   private move(): void {
     this.stopTimer()
-    if (this.broken !== null || this.asking) return
+    if (this.thread.ended !== null || this.asking) return
     // What could not be moved comes first.
     if (this.moving === null && this.tail.bytes > 0) this.moving = { ...this.tail.turn(), upTo: this.nextSeq - 1 }
     if (this.moving === null) return
     this.asking = true
     const { upTo, ...filled } = this.moving
-    this.ask('move', [filled], {
+    this.thread.ask('move', [filled], {
       done: () => {
         this.asking = false
         this.fault = null
@@ -178,7 +153,7 @@ class ThreadJournal implements Journal {
     const first = this.fault === null
     this.fault = error
     // What SQLite has of it is not known before it is opened anew, and then the tail is at hand.
-    if (error.fault !== 'full') return this.breakOff(error.message)
+    if (error.fault !== 'full') return this.thread.breakOff(error.message)
     this.moveLater(MOVE_RETRY_MS)
     if (!first) return
     this.onFault(error)
@@ -192,10 +167,10 @@ class ThreadJournal implements Journal {
 
   /** Waits until everything that was appended is in SQLite. Throws StorageError where that cannot be. */
   private settle(): void {
-    if (this.broken !== null) throw this.broken
+    if (this.thread.ended !== null) throw this.thread.ended
     while (this.movedTo < this.nextSeq - 1) {
       this.move()
-      this.until(() => !this.asking)
+      this.thread.until(() => !this.asking)
       if (this.fault !== null) throw this.fault
     }
   }
@@ -214,7 +189,7 @@ class ThreadJournal implements Journal {
 
   private *pages(run: string, after: number, end: number): IterableIterator<Entry> {
     for (let position = after; ; ) {
-      const entries = this.wait('page', [run, position, end]) as Entry[]
+      const entries = this.thread.wait('page', [run, position, end]) as Entry[]
       if (entries.length === 0) return
       yield* entries
       position = entries.at(-1)!.seq
@@ -223,7 +198,7 @@ class ThreadJournal implements Journal {
 
   runs(): string[] {
     this.settle()
-    return this.wait('runs', []) as string[]
+    return this.thread.wait('runs', []) as string[]
   }
 
   saveCheckpoint(checkpoint: Checkpoint, written = () => {}): void {
@@ -235,7 +210,7 @@ class ThreadJournal implements Journal {
   loadCheckpoint(run: string): Checkpoint | null {
     // One that was saved before is on its way behind its entries.
     if (this.behind.length > 0) this.settle()
-    return this.wait('loadCheckpoint', [run]) as Checkpoint | null
+    return this.thread.wait('loadCheckpoint', [run]) as Checkpoint | null
   }
 
   prune(run: string): void {
@@ -246,18 +221,18 @@ class ThreadJournal implements Journal {
   /** Asks when the entries up to `seq` are in SQLite: a checkpoint stands for entries that are there. */
   private follow(method: 'saveCheckpoint' | 'prune', argument: unknown, seq: number, done = () => {}): void {
     const failed = (error: Error) => this.onFault(storageError(error))
-    const ask = () => this.ask(method, [argument], { done, failed })
-    if (seq <= this.movedTo || this.broken !== null) return ask()
+    const ask = () => this.thread.ask(method, [argument], { done, failed })
+    if (seq <= this.movedTo || this.thread.ended !== null) return ask()
     this.behind.push({ seq, ask })
     this.move()
   }
 
   get(key: string): string | null {
-    return this.wait('get', [key]) as string | null
+    return this.thread.wait('get', [key]) as string | null
   }
 
   set(key: string, value: string): void {
-    this.wait('set', [key, value])
+    this.thread.wait('set', [key, value])
   }
 
   close(): void {
@@ -272,92 +247,9 @@ class ThreadJournal implements Journal {
     this.stopTimer()
     // While the folder is still ours.
     this.tail.close(this.movedTo === this.nextSeq - 1)
-    if (this.broken === null) this.wait('close', [])
-    this.broken = new Error('invariant: the journal is closed')
-    clearInterval(this.watch)
-    this.port.close()
+    if (this.thread.ended === null) this.thread.wait('close', [])
+    this.thread.close()
   }
-
-  /** Asks and waits. What was asked before is told first. */
-  private wait(method: Request['method'], args: unknown[]): unknown {
-    let outcome: { result: unknown } | { error: Error } | null = null
-    this.ask(method, args, {
-      done: (result) => {
-        outcome = { result }
-      },
-      failed: (error) => {
-        outcome = { error }
-      },
-    })
-    this.until(() => outcome !== null)
-    const settled = outcome as unknown as { result: unknown } | { error: Error }
-    if ('error' in settled) throw settled.error
-    return settled.result
-  }
-
-  /** Takes replies, and sleeps where there are none, until it is so. */
-  private until(so: () => boolean): void {
-    for (let looks = 0; !so(); ) {
-      const seen = Atomics.load(this.replies, 0)
-      const received = receiveMessageOnPort(this.port)
-      if (received !== undefined) {
-        this.deliver(received.message as Reply)
-        looks = 0
-      } else if (Atomics.wait(this.replies, 0, seen, this.watchEveryMs) === 'timed-out') {
-        if (++looks * this.watchEveryMs >= this.answerWithinMs) this.breakOff(this.late)
-      }
-    }
-  }
-
-  private ask(method: Request['method'], args: unknown[], asked: Omit<Asked, 'looks'>): void {
-    if (this.broken !== null) return asked.failed(this.broken)
-    const id = ++this.lastId
-    this.asked.set(id, { ...asked, looks: 0 })
-    this.port.postMessage({ id, method, args } satisfies Request)
-  }
-
-  private deliver(reply: Reply): void {
-    const asked = this.asked.get(reply.id)
-    this.asked.delete(reply.id)
-    if ('fault' in reply) asked?.failed(errorOf(reply))
-    else asked?.done(reply.result)
-  }
-
-  private breakOffIfLate(): void {
-    const [oldest] = this.asked.values()
-    if (oldest !== undefined && ++oldest.looks * this.watchEveryMs > this.answerWithinMs) this.breakOff(this.late)
-  }
-
-  /**
-   * Looks are counted, not the time between them: of a process that was stopped (a frozen container) the thread was
-   * stopped with it, and it has its time to answer when both go on.
-   */
-  private get watchEveryMs(): number {
-    return Math.min(WATCH_EVERY_MS, this.answerWithinMs)
-  }
-
-  private get late(): string {
-    return `the journal did not answer within ${this.answerWithinMs / 1000} s`
-  }
-
-  /** Whoever still waits hears that nothing more will come. */
-  private breakOff(message: string): void {
-    // Closed in order, or broken before.
-    if (this.broken !== null) return
-    const error = new StorageError('failed', message)
-    this.broken = error
-    void this.worker.terminate()
-    this.stopTimer()
-    this.onBroken(error)
-    const waiting = [...this.asked.values()]
-    this.asked.clear()
-    for (const asked of waiting) asked.failed(error)
-  }
-}
-
-/** What cannot be written at all is the caller's mistake, not the disk's. */
-function errorOf({ fault, message }: Extract<Reply, { fault: unknown }>): Error {
-  return fault === 'mistake' ? new TypeError(message) : new StorageError(fault, message)
 }
 
 /** For who does not wait, a mistake of ours is a fault like any other. */
