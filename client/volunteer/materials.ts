@@ -1,20 +1,21 @@
 /**
- * What a lease needs before it can be computed: the model, loaded into a trainer, and the examples. Immutable, so both
- * are kept: decoded shards up to a bound, and the trainers of the last few models.
+ * What a lease needs before it can be computed: the model, loaded into a trainer, the examples and the parameters.
+ * Immutable, so all are kept: decoded shards up to a bound, the trainers of the last few models, the last version.
  */
 import { z } from 'zod'
-import { codecs, decodeVector } from '../../shared/codec.ts'
+import { codecs, decodeVector, payloadSize } from '../../shared/codec.ts'
 import type { Layout } from '../../shared/layout.ts'
 import type { Augmentation, Fixed, ModelBlob } from '../../shared/models.ts'
-import type { Lease } from '../../shared/protocol.ts'
+import type { Lease, Welcome } from '../../shared/protocol.ts'
 import type { Shard } from '../../shared/shard.ts'
 import type { Topology } from '../../shared/topology.ts'
 import type { BlobCache } from './blobs.ts'
 import type { Engine, Trainer } from './compute/engine.ts'
 import { Examples, unpackShard } from './examples.ts'
+import { handled } from './handled.ts'
 import { Recent } from './recent.ts'
 import type { Session } from './session.ts'
-import { BadBlob, fetchBlob } from './transfer.ts'
+import { BadBlob, download, fetchBlob } from './transfer.ts'
 
 /** A lease that can be computed as soon as it is started. */
 export interface ReadyLease {
@@ -83,6 +84,17 @@ export class Materials {
     ({ trainer }) => trainer.dispose(),
   )
 
+  /**
+   * The parameters downloaded last, or on their way; several leases may start at one version. Of one welcome only: a
+   * coordinator that lost its newest versions with its power makes others of the same number.
+   */
+  private newest: {
+    readonly run: string
+    readonly version: number
+    readonly welcome: Welcome | null
+    readonly floats: Promise<Float32Array>
+  } | null = null
+
   constructor(session: Session, cache: BlobCache, engine: Engine) {
     this.session = session
     this.cache = cache
@@ -93,6 +105,23 @@ export class Materials {
     const shards: Shard[] = []
     for (const { shard } of lease.segments) shards.push(await this.shard(shard))
     return new Examples(lease, shards, augment)
+  }
+
+  /** The parameters at a version: here already, on their way, or from now on. */
+  parameters({ run, parametersCodec }: Lease, { size }: LoadedModel, version: number): Promise<Float32Array> {
+    const { session, newest: known } = this
+    const { welcome } = session
+    if (known?.run === run && known.version === version && known.welcome === welcome) return known.floats
+    const codec = codecs[parametersCodec]
+    const floats = handled(
+      download(session, { run, version }, payloadSize(codec, size)).then((bytes) => decodeVector(codec, bytes, size)),
+    )
+    const fetched = { run, version, welcome, floats }
+    this.newest = fetched
+    floats.catch(() => {
+      if (this.newest === fetched) this.newest = null
+    })
+    return floats
   }
 
   dispose(): void {

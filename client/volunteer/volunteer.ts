@@ -17,8 +17,8 @@
  *
  * No DOM and no tfjs in here: it runs in a browser's worker and in Node alike.
  */
-import { codecs, decodeVector, encodeVectors, payloadSize } from '../../shared/codec.ts'
-import type { Lease, Start, Welcome } from '../../shared/protocol.ts'
+import { codecs, encodeVectors } from '../../shared/codec.ts'
+import type { Lease, Start } from '../../shared/protocol.ts'
 import { backoffMs } from './backoff.ts'
 import type { BlobCache } from './blobs.ts'
 import { type Clock, systemClock } from './clock.ts'
@@ -26,10 +26,11 @@ import type { Engine, Trainer } from './compute/engine.ts'
 import { Refused } from './connection.ts'
 import { handled } from './handled.ts'
 import { computeLease, type LeaseResult } from './lease-work.ts'
-import { type LoadedModel, Materials, type ReadyLease } from './materials.ts'
+import { Materials, type ReadyLease } from './materials.ts'
 import { Pace } from './pace.ts'
 import { Session } from './session.ts'
-import { type Accepted, BadBlob, download, submit } from './transfer.ts'
+import { Speed } from './speed.ts'
+import { type Accepted, BadBlob, submit } from './transfer.ts'
 import type { VolunteerState, VolunteerStatus } from './worker-messages.ts'
 
 export interface VolunteerOptions {
@@ -50,8 +51,6 @@ export interface VolunteerOptions {
   onStatus?(status: VolunteerStatus): void
 }
 
-/** The speed shown is a mean over about so much time at work. */
-const SPEED_OVER_MS = 20_000
 const WAIT_AT_LEAST_MS = 20
 const WAIT_AT_MOST_MS = 60_000
 const ASK_AGAIN_MS = 1_000
@@ -78,6 +77,7 @@ export class Volunteer {
   private readonly clock: Clock
   private readonly uniform: () => number
   private readonly pace: Pace | null
+  private readonly speed: Speed
   private readonly stopping = new AbortController()
   private engine: Engine | null = null
   private session: Session | null = null
@@ -91,16 +91,6 @@ export class Volunteer {
   private next: ReadyLease | null = null
   /** The update that is on its way. */
   private sending: Promise<unknown> = Promise.resolve()
-  /**
-   * The parameters downloaded last, or on their way; several leases may start at one version. Of one welcome only: a
-   * coordinator that lost its newest versions with its power makes others of the same number.
-   */
-  private parameters: {
-    readonly run: string
-    readonly version: number
-    readonly welcome: Welcome | null
-    readonly floats: Promise<Float32Array>
-  } | null = null
   /** The lease whose replica a trainer still holds. */
   private replica: { lease: string; trainer: Trainer } | null = null
   private refusalsInARow = 0
@@ -110,15 +100,13 @@ export class Volunteer {
   private examples = 0
   private updatesAccepted = 0
   private updatesRefused = 0
-  private speed = { examples: 0, ms: 0 }
-  /** Work since then is not yet in the speed. */
-  private speedSince = 0
 
   constructor(options: VolunteerOptions) {
     this.options = options
     this.clock = options.clock ?? systemClock
     this.uniform = options.uniform ?? Math.random
     this.pace = options.pace ? new Pace(options.pace, this.clock) : null
+    this.speed = new Speed(this.clock)
   }
 
   /** Contributes until it is stopped or cannot go on; the status says which. Never rejects. Call it once. */
@@ -214,7 +202,7 @@ export class Volunteer {
       try {
         const inUse = [...this.begun].map(({ model }) => model.hash)
         const model = await materials.model(lease.model, inUse)
-        if (lease.version !== null) void this.parametersAt(session, lease, model, lease.version)
+        if (lease.version !== null) void materials.parameters(lease, model, lease.version)
         this.next = { lease, model, examples: await materials.examples(lease, model) }
         this.waitingFor = null
         return this.next
@@ -231,14 +219,14 @@ export class Volunteer {
   }
 
   private async beginNext(hands: Hands, accepted: Accepted | null): Promise<Work> {
-    const { session } = hands
+    const { session, materials } = hands
     for (let brought = accepted; ; brought = null) {
       const ready = await this.take(hands, brought?.lease)
       this.report()
       const { id } = ready.lease
       try {
         const start = brought?.start?.lease === id ? brought.start : (await session.ask('start', { lease: id })).start
-        return { ready, start, parameters: await this.parametersFor(session, ready, start) }
+        return { ready, start, parameters: await this.parameters(materials, ready, start) }
       } catch (error) {
         this.dropped(ready, error)
       }
@@ -250,7 +238,7 @@ export class Volunteer {
     const taken = this.coming
     const after = taken.then((ready) => {
       this.next = null
-      if (this.begun.size === 0) this.speedSince = this.clock.now()
+      if (this.begun.size === 0) this.speed.begin()
       this.begun.add(ready)
       return this.nextLease(hands, offered)
     })
@@ -259,33 +247,11 @@ export class Volunteer {
   }
 
   /** The parameters that the lease starts from: those of its version, or the replica that it goes on from. */
-  private parametersFor(session: Session, { lease, model }: ReadyLease, start: Start): Promise<Float32Array> {
+  private parameters(materials: Materials, { lease, model }: ReadyLease, start: Start): Promise<Float32Array> {
     if (start.continues !== null && this.replica?.lease === start.continues && this.replica.trainer === model.trainer) {
       return model.trainer.replica()
     }
-    return this.parametersAt(session, lease, model, start.version)
-  }
-
-  /** The parameters at a version: here already, on their way, or from now on. */
-  private parametersAt(
-    session: Session,
-    { run, parametersCodec }: Lease,
-    { size }: LoadedModel,
-    version: number,
-  ): Promise<Float32Array> {
-    const { welcome } = session
-    const known = this.parameters
-    if (known?.run === run && known.version === version && known.welcome === welcome) return known.floats
-    const codec = codecs[parametersCodec]
-    const floats = handled(
-      download(session, { run, version }, payloadSize(codec, size)).then((bytes) => decodeVector(codec, bytes, size)),
-    )
-    const fetched = { run, version, welcome, floats }
-    this.parameters = fetched
-    floats.catch(() => {
-      if (this.parameters === fetched) this.parameters = null
-    })
-    return floats
+    return materials.parameters(lease, model, start.version)
   }
 
   private async compute({ ready, start, parameters }: Work): Promise<LeaseResult> {
@@ -350,26 +316,14 @@ export class Volunteer {
     this.refusalsInARow = 0
     this.updatesAccepted++
     this.examples += examples
-    this.worked(examples)
+    this.speed.worked(examples)
     this.report()
-  }
-
-  /** So many examples came of the time at work since the last that did, or did not. */
-  private worked(examples: number): void {
-    const ms = this.clock.now() - this.speedSince
-    this.speedSince += ms
-    if (ms <= 0) return
-    const kept = 0.5 ** (ms / SPEED_OVER_MS)
-    // A device that slept for an hour is not slow for an hour.
-    const weight = Math.min(1, SPEED_OVER_MS / ms)
-    const { speed } = this
-    this.speed = { examples: kept * speed.examples + weight * examples, ms: kept * speed.ms + weight * ms }
   }
 
   /** A lease came to nothing. Throws what a volunteer cannot go on from. */
   private dropped(ready: ReadyLease, error: unknown): void {
     this.refused(error)
-    this.worked(0)
+    this.speed.worked(0)
     this.giveBack(this.session!, ready.lease)
     this.ended(ready)
     this.report()
@@ -420,7 +374,7 @@ export class Volunteer {
       examples: this.examples,
       updatesAccepted: this.updatesAccepted,
       updatesRefused: this.updatesRefused,
-      examplesPerSecond: this.speed.ms > 0 ? (1000 * this.speed.examples) / this.speed.ms : null,
+      examplesPerSecond: this.speed.examplesPerSecond,
       progress: session?.progress ?? null,
       token: session?.token ?? null,
     }
