@@ -30,10 +30,8 @@ export interface Dataset {
   readonly absent: string | null
   /** [28, 28, 1] */
   readonly inputShape: readonly number[]
-  /** 1 where there are no labels. */
+  /** 1 where there are no labels: all are 0 then. */
   readonly classes: number
-  /** Whether the labels of both parts are known; what is not known is 0. */
-  readonly labelled: boolean
   readonly train: Split
   readonly test: Split
 }

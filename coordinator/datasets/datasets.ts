@@ -56,7 +56,7 @@ function read(spec: DatasetSpec): Source {
   }
 }
 
-function cut(spec: DatasetSpec, { inputShape, classes, labelled, ...all }: Source): Dataset {
+function cut(spec: DatasetSpec, { inputShape, classes, ...all }: Source): Dataset {
   const { name, validate } = spec
   const { train, test } = validate === undefined ? all : heldOut(inputShape, all.train, validate)
   return {
@@ -64,7 +64,6 @@ function cut(spec: DatasetSpec, { inputShape, classes, labelled, ...all }: Sourc
     absent: null,
     inputShape,
     classes,
-    labelled: labelled.train && (labelled.test || validate !== undefined),
     train: split(name, 'training', inputShape, first('train', 'training', inputShape, train, spec.train)),
     test: split(name, 'test', inputShape, first('test', 'test', inputShape, test, spec.test)),
   }

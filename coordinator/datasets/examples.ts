@@ -10,9 +10,8 @@ export interface Examples {
 export interface Source {
   /** [28, 28, 1] */
   readonly inputShape: readonly number[]
+  /** 1 where there are no labels: all are 0 then. */
   readonly classes: number
-  /** Whether each part's labels were given; where not they are all 0. */
-  readonly labelled: { readonly train: boolean; readonly test: boolean }
   readonly train: Examples
   readonly test: Examples
 }

@@ -45,5 +45,5 @@ export function standIn(name: string, { inputShape, classes, train, test }: Iden
     ...{ examples, sha256, shardSize: SHARD_EXAMPLES, shards: Math.ceil(examples / SHARD_EXAMPLES) },
     ...{ shard: gone, find: () => null, example: gone },
   })
-  return { name, absent, inputShape, classes, labelled: false, train: part(train), test: part(test) }
+  return { name, absent, inputShape, classes, train: part(train), test: part(test) }
 }

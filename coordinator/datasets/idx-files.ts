@@ -31,7 +31,6 @@ export function readIdxFiles(paths: IdxPaths): Source {
   return {
     inputShape: train.shape,
     classes: 1 + Math.max(largest(labels.train), largest(labels.test)),
-    labelled: { train: paths.trainLabels !== undefined, test: paths.testLabels !== undefined },
     train: { count: train.count, inputs: train.inputs, labels: labels.train },
     test: { count: test.count, inputs: test.inputs, labels: labels.test },
   }

@@ -38,7 +38,6 @@ export function readMnistFiles(folder: string, suffix: string, field: string, hi
   return {
     inputShape: [28, 28, 1],
     classes: 10,
-    labelled: { train: true, test: true },
     train: examples('train', 60000),
     test: examples('t10k', 10000),
   }

@@ -24,6 +24,6 @@ function split(examples: number, part: number): Split {
 }
 
 export function emptyDataset({ name, train = 100, test = 20 }: RunSpec['dataset']): Dataset {
-  const shape = { inputShape: [2, 2, 1], classes: 3, labelled: true }
+  const shape = { inputShape: [2, 2, 1], classes: 3 }
   return { name, absent: null, ...shape, train: split(train, 1), test: split(test, 2) }
 }

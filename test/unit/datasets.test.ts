@@ -135,7 +135,7 @@ const FASHION = '/usr/share/datasets/fashion-mnist'
 describe('Fashion-MNIST', () => {
   test.runIf(existsSync(FASHION))('has the known counts, labels and mean pixel', () => {
     const dataset = openDataset({ name: 'fashion-mnist', folder: FASHION })
-    expect(dataset).toMatchObject({ inputShape: [28, 28, 1], classes: 10, labelled: true })
+    expect(dataset).toMatchObject({ inputShape: [28, 28, 1], classes: 10 })
     expect([dataset.train.examples, dataset.test.examples]).toEqual([60000, 10000])
     const labels = (split: typeof dataset.train, count: number) =>
       Array.from({ length: count }, (_, i) => split.example(i).label)
@@ -164,7 +164,7 @@ describe("an operator's own IDX files", () => {
 
   test('are a dataset of their shape, with as many classes as the largest label says', () => {
     const dataset = openDataset({ ...bare, trainLabels, testLabels })
-    expect(dataset).toMatchObject({ name: 'idx', inputShape: [2, 2, 1], classes: 6, labelled: true })
+    expect(dataset).toMatchObject({ name: 'idx', inputShape: [2, 2, 1], classes: 6 })
     expect(dataset.train.example(1)).toEqual({ input: Uint8Array.of(5, 6, 7, 8), label: 4 })
     const shard = decodeShard(gunzipSync(dataset.test.shard(0).bytes))
     expect([shard.examples, [...shard.labels], [...shard.inputs]]).toEqual([
@@ -176,10 +176,8 @@ describe("an operator's own IDX files", () => {
 
   test('need no labels', () => {
     const dataset = openDataset(bare)
-    expect(dataset).toMatchObject({ classes: 1, labelled: false })
+    expect(dataset).toMatchObject({ classes: 1 })
     expect(dataset.train.example(2).label).toBe(0)
-    expect(openDataset({ ...bare, trainLabels }).labelled).toBe(false)
-    expect(openDataset({ ...bare, trainLabels, validate: 1 }).labelled).toBe(true)
   })
 
   test.each<[string, number[], number[]]>([
@@ -252,7 +250,7 @@ describe('a dataset', () => {
   test('is opened by what a RunSpec says of it', () => {
     const parsed = parseRunSpec({ dataset: { name: 'mnist' }, model: { template: 'softmax' }, stop: { epochs: 1 } })
     if (!parsed.ok) throw new Error('expected a spec')
-    expect(openDataset(parsed.spec.dataset)).toMatchObject({ classes: 10, labelled: true })
+    expect(openDataset(parsed.spec.dataset)).toMatchObject({ classes: 10 })
   })
 
   test('is cut into shards that hold every example in order', () => {

@@ -72,7 +72,7 @@ function datasetOf(inputShape: number[]): Dataset {
   const size = elementsOf(inputShape)
   const inputs = Uint8Array.from({ length: 6 * size }, (_, i) => i % 256)
   const part = split('made up', 'test', inputShape, { count: 6, inputs, labels: Uint8Array.from([0, 1, 2, 0, 1, 2]) })
-  return { name: 'made up', absent: null, inputShape, classes: 3, labelled: true, train: part, test: part }
+  return { name: 'made up', absent: null, inputShape, classes: 3, train: part, test: part }
 }
 
 const namesOf = (history: History) => picturesOf(history).map(({ name }) => name)
