@@ -106,10 +106,14 @@ export async function prepareHeap(backend: KernelBackend): Promise<Heap> {
   // (Its first call puts the module's own in place.)
   module._free(module._malloc(1))
   const { _malloc: malloc } = module
+  let lost = false
   module._malloc = (bytes) => {
     // Of more than 4 GB, or nearly as much, it would take the rest for meant.
-    const at = bytes < ADDRESSABLE ? malloc(bytes) : 0
-    if (at === 0) throw new Error(`wasm: no memory left for ${bytes} bytes`)
+    const at = lost || bytes >= ADDRESSABLE ? 0 : malloc(bytes)
+    // Where what is left does not do, it mostly answers all the same, with a block that ends beyond it (the sum of both
+    // wraps at 4 GB unseen), and from then on gives out what is in use.
+    lost ||= at !== 0 && (at >>> 0) + bytes > module.HEAPU8.length
+    if (at === 0 || lost) throw new Error(`wasm: no memory left for ${bytes} bytes`)
     return at
   }
   compiled ??= await WebAssembly.compile(Uint8Array.from(atob(wasm), (character) => character.charCodeAt(0)))
