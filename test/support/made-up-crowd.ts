@@ -88,7 +88,7 @@ export class MadeUpCrowd {
     })
     if ('wait' in draft) return false
     const lease = { id: `l${this.granted++}`, who: volunteer, work: { ...PLAIN, ...draft }, binding: null }
-    if (this.copies(lease).length === 0) this.isOut(draft.stretches)
+    this.isFreeOrBackup(lease)
     this.leases.push(lease)
     return true
   }
@@ -194,8 +194,17 @@ export class MadeUpCrowd {
     return this.leases.filter((other) => other.id !== id && beginning(other.work) === beginning(work))
   }
 
-  /** Nothing is handed out twice that is not a backup. */
-  private isOut(stretches: readonly Stretch[]): void {
+  /** Nothing is handed out twice that is not a backup: of all of one portion, which is done whole, by somebody else. */
+  private isFreeOrBackup(lease: Lease): void {
+    const others = this.copies(lease)
+    if (others.length === 0) return this.isFree(lease.work.stretches)
+    const { who, work } = lease
+    const same = others.every((other) => JSON.stringify(other.work.stretches) === JSON.stringify(work.stretches))
+    if (work.timeBoxed || !same) throw new Error(`${beginning(work)} is out already, and this is no backup of it`)
+    if (others.some((other) => other.who === who)) throw new Error(`${who} is to back up what it computes itself`)
+  }
+
+  private isFree(stretches: readonly Stretch[]): void {
     for (const { epoch, from, to } of stretches) {
       for (const { work } of this.leases) {
         for (const other of work.stretches) {

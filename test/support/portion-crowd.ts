@@ -151,7 +151,10 @@ export class PortionCrowd {
       throw new Error('a portion is bound to the newest version')
     }
     const lease = { id, volunteer, work: { ...PLAIN, ...draft } }
-    if (this.copiesOf(lease).length > 0) this.counts.backups++
+    const others = this.copiesOf(lease)
+    if (others.some((other) => other.volunteer === volunteer))
+      throw new Error('nobody backs up what it computes itself')
+    if (others.length > 0) this.counts.backups++
     this.held.push(lease)
   }
 

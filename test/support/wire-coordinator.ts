@@ -216,6 +216,8 @@ export class WireCoordinator {
   private async finish({ lease, next }: RequestOf<'finish'>): Promise<unknown> {
     const upload = this.uploads.get(lease)
     if (!upload) return refuse('transfer-unknown', 'announce it first')
+    // What was sent before it may have been cut off.
+    if (!upload.incoming.complete) return refuse('transfer-out-of-order', 'bytes are missing')
     return this.settle({ ...upload.update, bytes: upload.incoming.bytes() }, next)
   }
 
