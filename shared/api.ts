@@ -26,7 +26,7 @@ export interface RunDetail {
   run: string
   name: string
   state: RunState
-  /** Why it is paused or failed, where that was not the operator's doing. */
+  /** Why it failed, was paused or cannot be resumed, where that is not the operator's doing. */
   reason: string | null
   /** The phase of the run; `train` where there is one only. `stages` are all, in order, with their planned epochs. */
   stage: string

@@ -76,9 +76,9 @@ function ofBuffer({ strategy, epochs, path }: Said, examples: number | null): Co
 
 /** A sample that holds no example makes no step. */
 function ofSample({ strategy, path }: Said, examples: number | null): Contradiction[] {
-  if (strategy.name !== 'gradient-descent' || examples === null || strategy.fraction * examples >= 1) return []
+  if (strategy.name !== 'gradient-descent' || examples === null || strategy.fraction >= 1 / examples) return []
   const message =
-    `of ${examples} examples a sample holds ${(strategy.fraction * examples).toPrecision(2)} on average, mostly none: ` +
+    `of ${examples} examples a sample holds ${(strategy.fraction * examples).toPrecision(2)} on average, often none: ` +
     `write at least ${1 / examples}`
   return [{ path: [...path, 'strategy', 'fraction'], message }]
 }

@@ -1,6 +1,7 @@
 /**
  * Updates on their way in: announced, then received chunk by chunk. An upload outlives its connection, so
- * one that was cut off goes on where it was.
+ * one that was cut off goes on where it was. A volunteer sends one after another: the next one that it announces takes
+ * the place of the one before.
  */
 import { CHUNK_BYTES, isRefusal, type Refusal, type Reply, refuse, type UpdateRequest } from '../../shared/protocol.ts'
 import { Incoming } from '../../shared/transfer.ts'
@@ -10,17 +11,15 @@ const BUDGET_BYTES = 1024 * 1024 * 1024
 /** An upload to which nothing was added for so long is forgotten. */
 const IDLE_MS = 120_000
 const BUSY_RETRY_MS = 2_000
-/** A volunteer holds so many leases; of an upload beyond that the lease has ended. */
-const UPLOADS_PER_VOLUNTEER = 3
 
 interface Upload {
-  readonly volunteer: string
   readonly update: UpdateRequest
   readonly incoming: Incoming
   lastMs: number
 }
 
 export class Uploads {
+  /** By volunteer. */
   private readonly uploads = new Map<string, Upload>()
   private reserved = 0
 
@@ -28,13 +27,12 @@ export class Uploads {
   open(volunteer: string, update: UpdateRequest, now: number): Reply<{ offset: number }> {
     const known = this.find(volunteer, update.lease)
     if (!isRefusal(known)) return { ok: true, offset: known.incoming.received }
-    const theirs = [...this.uploads.values()].filter((upload) => upload.volunteer === volunteer)
-    if (theirs.length >= UPLOADS_PER_VOLUNTEER) this.close(theirs[0].update.lease)
+    this.drop(volunteer)
     if (this.reserved + update.size > BUDGET_BYTES) {
       return refuse('busy', 'too many updates are arriving at once', BUSY_RETRY_MS)
     }
     this.reserved += update.size
-    this.uploads.set(update.lease, { volunteer, update, incoming: new Incoming(update.size), lastMs: now })
+    this.uploads.set(volunteer, { update, incoming: new Incoming(update.size), lastMs: now })
     return { ok: true, offset: 0 }
   }
 
@@ -64,20 +62,23 @@ export class Uploads {
     return { update, payload: incoming.bytes() }
   }
 
-  close(lease: string): void {
-    const upload = this.uploads.get(lease)
-    if (upload === undefined) return
-    this.uploads.delete(lease)
-    this.reserved -= upload.incoming.size
+  /** The update was taken, or never will be. */
+  close(volunteer: string, lease: string): void {
+    if (this.uploads.get(volunteer)?.update.lease === lease) this.drop(volunteer)
   }
 
   expire(now: number): void {
-    for (const [lease, { lastMs }] of this.uploads) if (now - lastMs > IDLE_MS) this.close(lease)
+    for (const [volunteer, { lastMs }] of this.uploads) if (now - lastMs > IDLE_MS) this.drop(volunteer)
+  }
+
+  private drop(volunteer: string): void {
+    this.reserved -= this.uploads.get(volunteer)?.incoming.size ?? 0
+    this.uploads.delete(volunteer)
   }
 
   private find(volunteer: string, lease: string): Upload | Refusal {
-    const upload = this.uploads.get(lease)
-    if (upload?.volunteer !== volunteer)
+    const upload = this.uploads.get(volunteer)
+    if (upload?.update.lease !== lease)
       return refuse('transfer-unknown', `no upload is open for lease ${lease}; announce the update first`)
     return upload
   }

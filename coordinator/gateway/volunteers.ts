@@ -163,8 +163,9 @@ export class Volunteers {
       if (bytes.length > CHUNK_MOST_BYTES)
         return answer(refuse('too-large', `a chunk is at most ${CHUNK_MOST_BYTES} bytes, got ${bytes.length}`))
       const reply = this.uploads.chunk(volunteer, lease, offset, bytes, now())
-      if (reply.ok) runs.uploading(lease, now())
-      answer(reply)
+      const ended = reply.ok ? runs.uploading(volunteer, lease, now()) : null
+      if (ended !== null) this.uploads.close(volunteer, lease)
+      answer(ended ?? reply)
     })
     on('finish', (volunteer, { lease, next }, answer) => {
       const finished = this.uploads.finish(volunteer, lease)
@@ -332,7 +333,7 @@ export class Volunteers {
     const take = () => {
       const verdict = this.options.runs.submit(volunteer, update, payload, this.options.now())
       const again = isRefusal(verdict) && verdict.next === 'retry'
-      if (!again) this.uploads.close(update.lease)
+      if (!again) this.uploads.close(volunteer, update.lease)
       answer(verdict)
     }
     this.updates.push(() => {

@@ -6,6 +6,7 @@
  */
 import { codecs, encodeVector } from '../../shared/codec.ts'
 import type { CodecName } from '../../shared/codec-names.ts'
+import { type Refusal, refuse } from '../../shared/protocol.ts'
 import type { Parameters } from './parameters.ts'
 
 /** Bytes of kept versions in memory: of the founding document's net (6.7 MB), one for each of 80 volunteers. */
@@ -72,6 +73,14 @@ export class Versions {
       this.spare.push(values)
     }
     return kept.encoded
+  }
+
+  /** The same for who asks; a refusal says why there are none. */
+  find(version: number): Uint8Array | Refusal {
+    const newest = this.parameters.version
+    if (version > newest) return refuse('version-unknown', `there is no version ${version}; the newest is ${newest}`)
+    const gone = `version ${version} is no longer kept; the newest is ${newest}`
+    return this.bytes(version) ?? refuse('version-gone', gone)
   }
 
   /** Nobody will ask for one any more. */

@@ -28,7 +28,7 @@ export function detailOf(run: Run, now: number): RunDetail {
     run: run.id,
     name: run.spec.name,
     state: counts.state,
-    reason: counts.state === 'paused' ? run.lacking : counts.reason,
+    reason: (counts.state === 'paused' ? run.lacking : null) ?? counts.reason,
     stage: stage.plan.name,
     stages: stages.map(({ name, epochs }) => ({ name, epochs })),
     epoch: stage.progress,

@@ -5,15 +5,15 @@
 import { classifies } from '../../shared/models.ts'
 import { OUTCOME_BYTES } from '../../shared/outcomes.ts'
 import type { UpdateRequest } from '../../shared/protocol.ts'
-import type { Dataset } from '../datasets/dataset.ts'
 import type { Stretch } from '../strategies/epochs.ts'
-import { Evaluation, type Side, type Whole } from './evaluation.ts'
-import type { History } from './history.ts'
-import type { HeldLease, StartedLease } from './leases.ts'
+import { Evaluation, type Side } from './evaluation.ts'
+import type { History, Said } from './history.ts'
+import type { HeldLease, Leases, StartedLease } from './leases.ts'
 import type { Stage } from './stage.ts'
 
 export class Examiner {
   private readonly history: History
+  private readonly leases: Leases
   private readonly stage: Stage
   private readonly evaluation: Evaluation
   /** Progress in units of evaluateEveryEpochs at the last evaluation asked for. */
@@ -21,8 +21,10 @@ export class Examiner {
   /** The version whose loss was found not to be finite. */
   private hopeless: number | null = null
 
-  constructor(history: History, { train, test }: Dataset) {
+  constructor(history: History, leases: Leases) {
+    const { train, test } = history.dataset
     this.history = history
+    this.leases = leases
     this.stage = history.stage
     const compares = this.stage.model.objective.kind === 'contrastive'
     this.evaluation = new Evaluation({
@@ -63,13 +65,22 @@ export class Examiner {
     return classifies(this.stage.model.objective) ? OUTCOME_BYTES * examples : 0
   }
 
-  /** What a lease found; the whole when it was the last part. */
-  add({ id, from, stretches }: StartedLease, update: UpdateRequest, payload: Uint8Array): Whole | null {
-    const { version, examples, correct, measureSum = null } = update
+  /** What is to be journalled of what a lease found: the whole when it was the last part. */
+  add({ id, from, stretches }: StartedLease, update: UpdateRequest, payload: Uint8Array): Said | null {
+    const { version, examples, lossSum, correct, measureSum = null } = update
+    if (lossSum === null) return this.divergedAt(version)
     const outcomes = payload.length > 0 ? payload : null
     const side = from === 'test' ? 'test' : 'train'
-    const found = { version, side, stretches, examples, correct, measureSum, outcomes } as const
-    return this.evaluation.add(id, { ...found, lossSum: update.lossSum! })
+    const found = { version, side, stretches, examples, lossSum, correct, measureSum, outcomes } as const
+    const whole = this.evaluation.add(id, found)
+    return whole && { kind: 'evaluated', data: whole.point, payload: whole.outcomes }
+  }
+
+  private divergedAt(version: number): Said | null {
+    // A point that a search only tries may have no loss; it looks elsewhere.
+    if (this.history.strategy.probes || this.history.cannotBecome('failed') !== null) return null
+    const reason = `the model diverged: at version ${version} its loss on the test examples is not finite; lower the rate`
+    return { kind: 'state', data: { state: 'failed', reason }, payload: null }
   }
 
   remove(lease: string): void {
@@ -79,6 +90,7 @@ export class Examiner {
   /** Nothing more is asked about this version: its loss is not finite. */
   giveUp(version: number): void {
     this.hopeless = version
+    this.end()
   }
 
   /** Asks for an evaluation when the spec says so, and of the last version when training is complete. */
@@ -104,13 +116,15 @@ export class Examiner {
     return every === 0 ? 0 : Math.floor(progress / every + 1e-9)
   }
 
-  /** The bytes of the version under test are gone. */
-  get lost(): boolean {
+  /** Where the bytes of the version under test are gone, the test begins anew with the newest one: true. */
+  restart(): boolean {
     const { version } = this.evaluation
-    return version !== null && this.stage.versions.bytes(version) === null
+    if (version === null || this.stage.versions.bytes(version) !== null) return false
+    this.end()
+    return this.request()
   }
 
-  request(): boolean {
+  private request(): boolean {
     const { seconds, examples } = this.history.counts
     const { version } = this.stage.parameters
     const { name: stage } = this.stage.plan
@@ -119,7 +133,10 @@ export class Examiner {
     return asked
   }
 
+  /** The test is over; whatever of it is still out comes to nothing. */
   end(): void {
+    const parts = [...this.leases.all()].filter(({ kind }) => kind === 'evaluate')
+    for (const { id } of parts) this.leases.end(id, 'given-back')
     if (this.evaluation.version !== null) this.stage.versions.release(this.evaluation.version)
     this.evaluation.end()
   }

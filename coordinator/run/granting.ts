@@ -3,19 +3,23 @@
  * the volunteer's time box at its measured speed, and is expected back accordingly.
  */
 import { examplesAtOnce } from '../../shared/limits.ts'
-import type { Lease, LeaseReply } from '../../shared/protocol.ts'
+import { type Lease, type LeaseReply, type Refusal, refuse } from '../../shared/protocol.ts'
 import { lengthOf, type Stretch } from '../strategies/epochs.ts'
 import { type Outstanding, PLAIN } from '../strategies/strategy.ts'
 import type { Examiner } from './examiner.ts'
 import type { History } from './history.ts'
-import type { HeldLease, Lease as HeldWork, Leases } from './leases.ts'
+import { allowanceMs, type HeldLease, type Lease as HeldWork, type Leases, type StartedLease } from './leases.ts'
 import { type Member, Roster } from './roster.ts'
 import { Shards, sampled } from './shards.ts'
 
+/** A volunteer may compute one lease and have the next one at hand; where they overlap, send a third meanwhile. */
+const LEASES_PER_VOLUNTEER = 2
 /** Granted beyond what the time box should hold, so that a volunteer that speeds up does not run dry. */
 const GRANT_MARGIN = 1.25
-/** A lease that is done whole (a portion, an evaluation) is expected to take at most this beyond the time box. */
-const WHOLE_MS = 60_000
+/** A lease is expected to take at most this beyond the time box, whatever its volunteer says of its speed. */
+const BEYOND_MS = 60_000
+/** Many times as long where nobody does such work in time. */
+const PATIENCE_MAX = 8
 /** A lease that takes this many times what it should, and so long, is late. */
 const LATE_FACTOR = 2
 const LATE_MS = 1_000
@@ -36,6 +40,14 @@ export class Granting {
   private readonly roster: Roster
   private readonly shards: Record<HeldWork['from'], Shards>
   private granted = 0
+  /** When an update was last accepted. */
+  private settledAt = 0
+  /**
+   * How many times as long as others its leases may take, since some came to nothing; and of how many examples those
+   * were.
+   */
+  private patience = 1
+  private undone = 0
 
   /** `boot` makes this process' lease ids unlike those of any other. */
   constructor(run: string, boot: string, history: History, leases: Leases, roster: Roster) {
@@ -49,6 +61,28 @@ export class Granting {
       shuffled: new Shards(dataset.train, spec.seed, 'shuffled'),
       train: new Shards(dataset.train, spec.seed, 'stored'),
       test: new Shards(dataset.test, spec.seed, 'stored'),
+    }
+  }
+
+  /**
+   * The answer to who holds as many leases as it may, `elsewhere` of other runs among them; null where it gets one
+   * more.
+   */
+  ofHeld(volunteer: string, model: () => string, elsewhere: number): LeaseReply | Refusal | null {
+    this.endOutlived(volunteer)
+    const held = this.leases.of(volunteer)
+    const most = LEASES_PER_VOLUNTEER + (held.some(({ overlaps }) => overlaps) ? 1 : 0)
+    if (held.length + elsewhere < most) return null
+    // Who asks again did not hear the answer: the newest lease that it cannot know of is granted to it once more.
+    const unheard = held.findLast((lease) => lease.state === 'granted')
+    if (unheard !== undefined) return { ok: true, lease: this.describe(unheard, model()) }
+    return refuse('busy', `a volunteer holds at most ${most} leases`, WAIT_MS)
+  }
+
+  /** What a volunteer was granted in a stage that is over is of no use to it. */
+  private endOutlived(volunteer: string): void {
+    for (const { id, state, stage } of this.leases.of(volunteer)) {
+      if (state === 'granted' && stage !== this.history.stage.index) this.leases.end(id, 'given-back')
     }
   }
 
@@ -102,9 +136,7 @@ export class Granting {
         volunteer: member.volunteer,
         stage: this.history.stage.index,
         examples,
-        // However slow it says it is: a lease that is done whole is not larger than its time box would be by much,
-        // unless it has shown that it is.
-        expectedMs: Math.min(member.patience * this.wholeMs, computeMs) + Roster.overheadOf(member),
+        expectedMs: Math.min(this.patience * this.mostMs, computeMs) + Roster.overheadOf(member),
       },
       now,
     )
@@ -123,7 +155,7 @@ export class Granting {
   }
 
   /** A lease as its volunteer sees it. */
-  describe(lease: HeldLease, model: string): Lease {
+  private describe(lease: HeldLease, model: string): Lease {
     const { id, stage, kind, version, stretches, from, timeBoxed } = lease
     const { fraction, batchSize, reduce, compensated, overlaps, sure } = lease
     const { plan } = this.history.stage
@@ -144,9 +176,26 @@ export class Granting {
     }
   }
 
-  /** A lease ran past its deadline. */
-  late({ volunteer, examples }: HeldLease, now: number): void {
-    this.roster.late(volunteer, examples, this.wholeMs, now)
+  /** So many examples of a lease were done. */
+  settled({ kind, startedAt }: StartedLease, examples: number, now: number): void {
+    if (kind === 'evaluate') return
+    this.settledAt = now
+    // What came to nothing can be done in the time that leases have: nobody needs more.
+    if ((now - startedAt) * this.undone > allowanceMs(this.mostMs) * examples) return
+    this.patience = 1
+    this.undone = 0
+  }
+
+  /** A lease ran past its deadline. Where others got on meanwhile, nobody needs to wait longer for this one. */
+  expired(lease: HeldLease): void {
+    if (lease.state === 'granted') return
+    const { kind, volunteer, examples, startedAt } = lease
+    // A test gets on by trusted ones only, and in parts that are as small as need be.
+    if (kind === 'evaluate') return this.roster.late(volunteer)
+    if (startedAt < this.settledAt) return
+    this.roster.late(volunteer)
+    this.patience = Math.min(PATIENCE_MAX, 2 * this.patience)
+    this.undone = Math.max(this.undone, examples)
   }
 
   /** The time box. */
@@ -154,9 +203,9 @@ export class Granting {
     return 1000 * this.history.spec.leaseSeconds
   }
 
-  /** What a lease that is done whole is expected to take at most. */
-  private get wholeMs(): number {
-    return this.budgetMs + WHOLE_MS
+  /** What a lease is expected to take at most. */
+  private get mostMs(): number {
+    return this.budgetMs + BEYOND_MS
   }
 }
 

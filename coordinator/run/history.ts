@@ -38,6 +38,12 @@ export interface StateData {
   reason: string | null
 }
 
+/** What an entry says of its run. */
+export type Said =
+  | { kind: 'update'; data: UpdateData; payload: Uint8Array }
+  | { kind: 'evaluated'; data: TestPoint; payload: Uint8Array | null }
+  | { kind: 'state'; data: StateData; payload: null }
+
 /**
  * A checkpoint is due after so many bytes of updates in any case: they are what a restart has to fold, and the disk to
  * hold.
@@ -46,8 +52,9 @@ const CHECKPOINT_BYTES = 256 * 1024 * 1024
 
 /** The parameters themselves are looked at after so many updates, and before they are kept. */
 const LOOK_EVERY = 64
+
 /** Which state may follow which. */
-export const TRANSITIONS: Record<RunState, RunState[]> = {
+const TRANSITIONS: Record<RunState, RunState[]> = {
   draft: ['running', 'finished'],
   running: ['paused', 'finished', 'failed'],
   paused: ['running', 'finished', 'failed'],
@@ -175,6 +182,13 @@ export class History {
     return this.counters.state
   }
 
+  /** Why it cannot come into a state from the one that it is in; null where it can. */
+  cannotBecome(state: RunState): string | null {
+    const allowed = TRANSITIONS[this.state]
+    if (allowed.includes(state)) return null
+    return `a run that is ${this.state} cannot become ${state}; it can become ${allowed.join(', ') || 'nothing else'}`
+  }
+
   get reason(): string | null {
     return this.counters.reason
   }
@@ -206,7 +220,9 @@ export class History {
       case 'state': {
         const { state, reason } = entry.data as StateData
         // In an older journal, what was journalled since it was asked for may have finished the run.
-        if (TRANSITIONS[this.state].includes(state)) this.enter(state, reason, entry.at)
+        if (this.cannotBecome(state) === null) this.enter(state, reason, entry.at)
+        // What came in while it was paused may have been the end of it.
+        if (this.state === 'running' && this.strategy.failure) this.enter('failed', this.strategy.failure, entry.at)
         this.endStageIfTested()
         break
       }

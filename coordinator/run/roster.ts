@@ -23,8 +23,6 @@ export interface Member extends Introduction {
   overheadMs: number
   /** How many times slower than that it is taken to be, since its last leases ran past their deadlines. */
   lateness: number
-  /** How many times as long as others it may take for what is done whole, since nobody else here is faster. */
-  patience: number
 }
 
 /** Weight of the newest lease in the running means. */
@@ -34,10 +32,8 @@ const FIRST_EXAMPLES_PER_SECOND = 200
 const FIRST_OVERHEAD_MS = 5_000
 /** Believed at most: a volunteer that claims to have computed in no time must not earn a far deadline. */
 const OVERHEAD_MAX_MS = 60_000
-/** Nor must one that never finishes a lease keep others waiting ever longer; for a trusted one's nobody waits. */
-const LATENESS_MAX = 4
-const TRUSTED_LATENESS_MAX = 1024
-const PATIENCE_MAX = 8
+/** As good as without end: it is a lease of one minibatch, or example, before. */
+const LATENESS_MAX = 1024
 /** Who waits for work asks again within ten seconds; who did not for so long is not there to work. */
 const IDLE_MS = 30_000
 /** Disconnected volunteers that are remembered, the longest gone forgotten first. */
@@ -76,7 +72,6 @@ export class Roster {
       examplesPerSecond: null,
       overheadMs: FIRST_OVERHEAD_MS,
       lateness: 1,
-      patience: 1,
       joinedAt: now,
       ...known,
       ...introduction,
@@ -84,7 +79,10 @@ export class Roster {
       lastSeen: now,
     }
     // A speed was measured on a backend; on another one it says nothing.
-    if (known !== undefined && known.backend !== introduction.backend) member.examplesPerSecond = null
+    if (known !== undefined && known.backend !== introduction.backend) {
+      member.examplesPerSecond = null
+      member.lateness = 1
+    }
     this.members.delete(introduction.volunteer)
     this.members.set(introduction.volunteer, member)
     return member
@@ -148,29 +146,19 @@ export class Roster {
     member.examples += examples
     if (examples === 0) return
     const speed = (1000 * examples) / Math.max(1, computeMs)
-    const first = member.examplesPerSecond === null
+    // What was measured before it was late is disproved.
+    const kept = member.examplesPerSecond === null || member.lateness > 1 ? 0 : 1 - FORGET
     member.lateness = 1
-    const overhead = Math.min(OVERHEAD_MAX_MS, overheadMs)
-    member.examplesPerSecond = first ? speed : (1 - FORGET) * member.examplesPerSecond! + FORGET * speed
-    member.overheadMs = first ? overhead : (1 - FORGET) * member.overheadMs + FORGET * overhead
+    member.examplesPerSecond = kept * (member.examplesPerSecond ?? 0) + (1 - kept) * speed
+    member.overheadMs = kept * member.overheadMs + (1 - kept) * Math.min(OVERHEAD_MAX_MS, overheadMs)
   }
 
   /**
-   * It did not finish a lease of so many examples in time: taken for slower than thought, until it is measured, so that
-   * it can finish one. Where nobody else does such a lease in `wholeMs`, it has longer for what is done whole, too.
+   * It did not finish a lease in time: taken for slower than thought, until it is measured, so that it can finish one.
    */
-  late(volunteer: string, examples: number, wholeMs: number, now: number): void {
+  late(volunteer: string): void {
     const member = this.members.get(volunteer)
-    if (member === undefined) return
-    member.lateness = Math.min(member.trusted ? TRUSTED_LATENESS_MAX : LATENESS_MAX, 2 * member.lateness)
-    const able = [...this.members.values()].some(
-      (other) =>
-        other !== member &&
-        this.trains(other, now) &&
-        other.examplesPerSecond !== null &&
-        (1000 * examples) / other.examplesPerSecond <= wholeMs,
-    )
-    member.patience = able ? 1 : Math.min(PATIENCE_MAX, 2 * member.patience)
+    if (member !== undefined) member.lateness = Math.min(LATENESS_MAX, 2 * member.lateness)
   }
 
   static speedOf(member: Member): number {

@@ -26,14 +26,11 @@ import type { Checkpoint, Entry, NewEntry } from '../journal/journal.ts'
 import { Belief, type Believed } from './belief.ts'
 import { detailOf, progressOf } from './detail.ts'
 import { Examiner } from './examiner.ts'
-import { Granting, WAIT_MS } from './granting.ts'
-import { History, type Points, type StateData, TRANSITIONS, type UpdateData } from './history.ts'
+import { Granting } from './granting.ts'
+import { History, type Points, type Said, type UpdateData } from './history.ts'
 import { doneOf, type HeldLease, Leases, type StartedLease } from './leases.ts'
 import { impossible, wrongLength } from './plausibility.ts'
 import { type Introduction, type Member, Roster } from './roster.ts'
-
-/** A volunteer may compute one lease and have the next one at hand; where they overlap, send a third meanwhile. */
-const LEASES_PER_VOLUNTEER = 2
 
 /** An update that was checked and is to be journalled. */
 interface Submission {
@@ -58,14 +55,11 @@ export class Run {
   /** What is durable; everything else here may be lost at any instant. */
   readonly history: History
   bytesDown = 0
-  private readonly dataset: Dataset
   private readonly leases = new Leases((lease) => this.releaseVersion(lease))
   private readonly granting: Granting
   private readonly belief: Belief
   private examiner: Examiner
   updatesRefused = 0
-  /** When something was last accepted. */
-  private settledAt = 0
 
   /**
    * `boot` makes this process' lease ids unlike those of any other. A checkpoint brings the run to where it was. Throws
@@ -75,12 +69,11 @@ export class Run {
     this.id = id
     this.spec = spec
     this.createdAt = createdAt
-    this.dataset = dataset
     this.history = new History(spec, dataset, checkpoint)
     this.roster = new Roster((volunteer) => this.leases.count(volunteer))
     this.granting = new Granting(id, boot, this.history, this.leases, this.roster)
     this.belief = new Belief(this.history, this.roster)
-    this.examiner = new Examiner(this.history, dataset)
+    this.examiner = new Examiner(this.history, this.leases)
   }
 
   /**
@@ -88,7 +81,7 @@ export class Run {
    */
   follow(): void {
     this.followStage()
-    if (this.state === 'failed') this.endEvaluation()
+    if (this.state === 'failed') this.examiner.end()
     else this.examiner.plan()
   }
 
@@ -98,7 +91,7 @@ export class Run {
 
   /** Why it cannot go on, where its data are not there; null where they are. */
   get lacking(): string | null {
-    const { absent } = this.dataset
+    const { absent } = this.history.dataset
     return absent && `its data are not there: put them back and start the coordinator again. ${absent}`
   }
 
@@ -172,34 +165,20 @@ export class Run {
     return this.leases.count(volunteer)
   }
 
-  /** The volunteer holds the lease and has not started it. */
-  isGranted(volunteer: string, id: string): boolean {
-    return this.leases.of(volunteer).some((lease) => lease.id === id && lease.state === 'granted')
+  /** The volunteer holds the lease, or any where none is named, and has not started it. */
+  isToBegin(volunteer: string, id?: string): boolean {
+    return this.leases.of(volunteer).some((lease) => lease.state === 'granted' && (id === undefined || lease.id === id))
   }
 
   /** `elsewhere`: leases of other runs that it holds. */
   lease(volunteer: string, model: () => string, elsewhere: number, now: number): LeaseReply | Refusal {
     const member = this.member(volunteer, now)
-    this.endOutlived(volunteer)
-    const held = this.leases.of(volunteer)
-    const most = LEASES_PER_VOLUNTEER + (held.some(({ overlaps }) => overlaps) ? 1 : 0)
-    if (held.length + elsewhere >= most) {
-      // Who asks again did not hear the answer: the newest lease that it cannot know of is granted to it once more.
-      const unheard = held.findLast((lease) => lease.state === 'granted')
-      if (unheard !== undefined) return { ok: true, lease: this.granting.describe(unheard, model()) }
-      return refuse('busy', `a volunteer holds at most ${most} leases`, WAIT_MS)
-    }
+    const answer = this.granting.ofHeld(volunteer, model, elsewhere)
+    if (answer !== null) return answer
     if (!member.trusted || (this.suspect && !this.examiner.waiting)) {
       return this.granting.training(member, model, elsewhere, now)
     }
     return this.granting.evaluation(member, this.examiner, model, now)
-  }
-
-  /** What a volunteer was granted in a stage that is over is of no use to it. */
-  private endOutlived(volunteer: string): void {
-    for (const { id, state, stage } of this.leases.of(volunteer)) {
-      if (state === 'granted' && stage !== this.history.stage.index) this.leases.end(id, 'given-back')
-    }
   }
 
   /** Binds a granted lease to a version. Asked again for a started one, the answer is the same. */
@@ -208,11 +187,9 @@ export class Run {
     let lease = this.leases.find(id, volunteer)
     if (isRefusal(lease)) return lease
     if (lease.state === 'granted') {
-      const ended = this.state === 'finished' || this.state === 'failed'
-      if (ended && lease.kind === 'gradient')
-        return this.lostFor(lease, refuse('run-not-running', `the run is ${this.state}`))
-      if (lease.stage !== this.history.stage.index) return this.lostFor(lease, refuse('stale', STAGE_OVER))
-      if (lease.kind === 'evaluate' && this.restartEvaluation()) {
+      const outlived = this.outlived(lease)
+      if (outlived !== null) return this.lostFor(lease, outlived)
+      if (lease.kind === 'evaluate' && this.examiner.restart()) {
         return refuse('version-gone', 'the version to be tested is not kept any more; the newest one is tested instead')
       }
       const binding =
@@ -243,9 +220,14 @@ export class Run {
     return null
   }
 
-  /** More bytes of an announced update have come. */
-  uploading(id: string, now: number): void {
+  /** More bytes of an announced update have come; a refusal where nobody wants them any more. */
+  uploading(volunteer: string, id: string, now: number): Refusal | null {
+    const lease = this.leases.find(id, volunteer)
+    if (isRefusal(lease)) return this.refused(volunteer, lease)
+    const outlived = this.outlived(lease)
+    if (outlived !== null) return this.refused(volunteer, this.lostFor(lease, outlived))
     this.leases.extend(id, now)
+    return null
   }
 
   /** Checks an update; `settle` or `unsettle` is called next. */
@@ -254,7 +236,8 @@ export class Run {
     if (isRefusal(lease)) return this.refused(volunteer, lease)
     if (payload.length !== update.size) return this.refused(volunteer, wrongLength(update.size, payload.length))
     if (lease.kind === 'evaluate') {
-      return { lease, update, believed: null, entry: this.evaluated(lease, update, payload, now) }
+      const said = this.examiner.add(lease, update, payload)
+      return { lease, update, believed: null, entry: said && this.entry(said, now) }
     }
     const believed = this.belief.judge(lease, update, payload, now)
     if (believed !== 'outside' && isRefusal(believed)) return this.refused(volunteer, this.lostFor(lease, believed))
@@ -270,14 +253,14 @@ export class Run {
       stretches: doneOf(lease, update).head,
       volunteers: this.roster.crowd,
     }
-    return { lease, update, believed, entry: { run: this.id, at: now, kind: 'update', data, payload } }
+    return { lease, update, believed, entry: this.entry({ kind: 'update', data, payload }, now) }
   }
 
   /** The journal has the submission's entry: the lease is settled and its update folded in. */
   settle({ lease, update, believed }: Submission, entry: Entry | null, now: number): Settlement {
     if (lease.kind === 'gradient') this.endCopies(lease)
     this.leases.end(lease.id, 'settled')
-    this.settledAt = now
+    this.granting.settled(lease, update.examples, now)
     // It cannot have computed for longer than the lease was out: what it says is taken for at most that.
     const elapsedMs = Math.max(0, now - lease.startedAt)
     const computeMs = Math.min(update.computeMs, elapsedMs)
@@ -289,10 +272,7 @@ export class Run {
     }
     const points = entry === null ? { train: null, test: null } : this.history.fold(entry)
     if (points.test?.version === this.examiner.version) this.examiner.end()
-    if (update.lossSum === null && lease.kind === 'evaluate') {
-      this.examiner.giveUp(lease.binding.version)
-      this.endEvaluation()
-    }
+    if (update.lossSum === null && lease.kind === 'evaluate') this.examiner.giveUp(lease.binding.version)
     this.follow()
     return { version: this.parameters.version, staleness, ...points }
   }
@@ -308,7 +288,7 @@ export class Run {
   /** What belongs to a stage begins anew with it. */
   private followStage(): void {
     if (this.examiner.belongsTo(this.history.stage)) return
-    this.examiner = new Examiner(this.history, this.dataset)
+    this.examiner = new Examiner(this.history, this.leases)
     this.belief.beginAnew()
   }
 
@@ -318,31 +298,17 @@ export class Run {
     this.leases.extend(lease.id, now)
   }
 
-  /** The bytes of a version. */
-  version(version: number): Uint8Array | Refusal {
-    const newest = this.parameters.version
-    if (version > newest) return refuse('version-unknown', `there is no version ${version}; the newest is ${newest}`)
-    return (
-      this.versions.bytes(version) ??
-      refuse('version-gone', `version ${version} is no longer kept; the newest is ${newest}`)
-    )
-  }
-
   giveBack(volunteer: string, id: string): Refusal | null {
     const lease = this.leases.find(id, volunteer)
     if (isRefusal(lease)) return lease
-    this.release(lease)
-    this.leases.end(id, 'given-back')
+    this.lost(lease)
     return null
   }
 
   /** Takes back the leases whose deadline is past; true when there were any. */
   expire(now: number): boolean {
     const expired = this.leases.expire(now, (lease) => {
-      // Where others got on meanwhile, nobody needs to wait longer for this one; a test gets on by trusted ones only.
-      if (lease.state === 'started' && (lease.kind === 'evaluate' || lease.startedAt > this.settledAt)) {
-        this.granting.late(lease, now)
-      }
+      this.granting.expired(lease)
       this.release(lease)
     })
     return expired.length > 0
@@ -352,13 +318,9 @@ export class Run {
 
   /** The entry that brings the run into a state, or why it cannot. */
   transition(state: RunState, reason: string | null, now: number): NewEntry | string {
-    const allowed = TRANSITIONS[this.state]
-    if (!allowed.includes(state)) {
-      return `a run that is ${this.state} cannot become ${state}; it can become ${allowed.join(', ') || 'nothing else'}`
-    }
-    if (state === 'running' && this.lacking !== null) return this.lacking
-    const data: StateData = { state, reason }
-    return { run: this.id, at: now, kind: 'state', data, payload: null }
+    const obstacle = this.history.cannotBecome(state) ?? (state === 'running' ? this.lacking : null)
+    if (obstacle !== null) return obstacle
+    return this.entry({ kind: 'state', data: { state, reason }, payload: null }, now)
   }
 
   // ---- to look at ----------------------------------------------------------------------------------------------
@@ -393,22 +355,26 @@ export class Run {
     this.member(volunteer, now)
     const lease = this.leases.findStarted(update, volunteer, this.parameters.version)
     if (isRefusal(lease)) return lease
-    if (lease.stage !== this.history.stage.index) return this.lostFor(lease, refuse('stale', STAGE_OVER))
+    const outlived = this.outlived(lease)
+    if (outlived !== null) return this.lostFor(lease, outlived)
     const vectors = lease.compensated ? 2 : 1
     const bytes = lease.kind === 'gradient' ? vectors * this.vectorBytes : this.examiner.outcomeBytes(lease)
     const refusal = impossible(lease, update, bytes, this.history.strategy.probes === true)
     if (refusal?.code === 'non-finite') this.lost(lease)
-    if (refusal !== null) return refusal
-    if (this.state === 'finished' || this.state === 'failed') {
-      if (lease.kind === 'gradient') return this.lostFor(lease, refuse('run-not-running', `the run is ${this.state}`))
-    }
-    const { strategy } = this.history
-    const staleness = this.parameters.version - update.version
-    if (lease.kind === 'gradient' && staleness > strategy.maxStaleness) {
-      const message = `computed ${staleness} versions ago; at most ${strategy.maxStaleness} are taken`
-      return this.lostFor(lease, refuse('stale', message))
-    }
-    return lease
+    return refusal ?? lease
+  }
+
+  /** Why nobody wants a lease's update any more, whatever it says; null where it is wanted. */
+  private outlived({ kind, stage, ...lease }: HeldLease): Refusal | null {
+    if (stage !== this.history.stage.index) return refuse('stale', STAGE_OVER)
+    if (kind === 'evaluate') return null
+    if (this.state === 'finished' || this.state === 'failed')
+      return refuse('run-not-running', `the run is ${this.state}`)
+    if (lease.state === 'granted') return null
+    const { maxStaleness } = this.history.strategy
+    const staleness = this.parameters.version - lease.binding.version
+    if (staleness <= maxStaleness) return null
+    return refuse('stale', `computed ${staleness} versions ago; at most ${maxStaleness} are taken`)
   }
 
   /** Ends a lease that came to nothing: its examples are free again. */
@@ -440,30 +406,8 @@ export class Run {
     return refusal
   }
 
-  private evaluated(lease: StartedLease, update: UpdateRequest, payload: Uint8Array, now: number): NewEntry | null {
-    if (update.lossSum === null) {
-      // A point that a search only tries may have none; it looks elsewhere.
-      if (this.history.strategy.probes) return null
-      const reason = `the model diverged: at version ${update.version} its loss on the test examples is not finite; lower the rate`
-      const failed = this.transition('failed', reason, now)
-      return typeof failed === 'string' ? null : failed
-    }
-    const whole = this.examiner.add(lease, update, payload)
-    return whole && { run: this.id, at: now, kind: 'evaluated', data: whole.point, payload: whole.outcomes }
-  }
-
-  /** Where the bytes of the version under test are gone, the test begins anew with the newest one: true. */
-  private restartEvaluation(): boolean {
-    if (!this.examiner.lost) return false
-    this.endEvaluation()
-    return this.examiner.request()
-  }
-
-  /** Whatever of it is still out comes to nothing. */
-  private endEvaluation(): void {
-    const parts = [...this.leases.all()].filter(({ kind }) => kind === 'evaluate')
-    for (const { id } of parts) this.leases.end(id, 'given-back')
-    this.examiner.end()
+  private entry(said: Said, now: number): NewEntry {
+    return { run: this.id, at: now, ...said }
   }
 }
 

@@ -18,24 +18,21 @@ import {
 } from '../../shared/protocol.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import type { Blob, Dataset } from '../datasets/dataset.ts'
-import { type Identity, identityOf } from '../datasets/identity.ts'
+import { identityOf } from '../datasets/identity.ts'
 import { type Entry, type Journal, type NewEntry, StorageError } from '../journal/journal.ts'
 import { assigned } from './assignment.ts'
+import { type Alarm, type CreatedData, Durability } from './durability.ts'
 import { WAIT_MS } from './granting.ts'
-import { History } from './history.ts'
+import type { History } from './history.ts'
 import { ModelBlobs } from './model-blobs.ts'
 import { OpenDatasets } from './open-datasets.ts'
 import type { Introduction } from './roster.ts'
 import { Run, type Settlement } from './run.ts'
 
-interface Listener {
+interface Listener extends Alarm {
   /** There may be work now for a volunteer that was told to wait. */
   work(): void
   event(event: LiveEvent): void
-  /** What is in the journal could not be folded in: nothing that this process says from now on can be believed. */
-  broken(error: Error): void
-  /** Something an operator should read in the log. */
-  warn(message: string, details: Record<string, unknown>): void
 }
 
 export interface Surroundings {
@@ -48,12 +45,7 @@ export interface Surroundings {
   readonly listener: Listener
 }
 
-interface CreatedData {
-  spec: RunSpec
-  createdAt: number
-  /** Runs that were created before this was written down have none. */
-  data?: Identity
-}
+const DATA_WERE_GONE = 'its data were not there when the coordinator was started'
 
 /** After a write failed: when volunteers try again. */
 const STORAGE_RETRY_MS = 5_000
@@ -63,60 +55,46 @@ export class Runs {
   private readonly runs = new Map<string, Run>()
   private readonly models: ModelBlobs
   private readonly datasets: OpenDatasets
+  private readonly durability: Durability
   /** Volunteers of this process, and the run each works on. */
   private readonly volunteers = new Map<
     string,
     { introduction: Introduction; wanted: string | undefined; run: string | null }
   >()
-  /** Something that is journalled could not be folded in. */
-  private isBroken = false
-  /** The last write to the journal failed: nothing is accepted until one succeeds. */
-  storageFault: string | null = null
 
   constructor(surroundings: Surroundings) {
     this.surroundings = surroundings
     this.models = new ModelBlobs(surroundings.blob)
     this.datasets = new OpenDatasets(surroundings.openDataset)
+    this.durability = new Durability(surroundings.journal, surroundings.listener, (run) => this.models.forget(run))
   }
 
-  /** Brings back every run of the journal: newest checkpoint, then the fold over what came after it. */
+  /** Why the last write to the journal failed: nothing is accepted until one succeeds. */
+  get storageFault(): string | null {
+    return this.durability.fault
+  }
+
+  /** Brings back every run of the journal. */
   recover(now: number): void {
-    const { journal } = this.surroundings
+    const { journal, boot } = this.surroundings
     for (const id of journal.runs()) {
-      const run = this.recoverRun(id)
+      const run = this.durability.recover(id, ({ spec, createdAt, data }, checkpoint) => {
+        return new Run(id, spec, this.datasets.again(id, spec, data), boot, createdAt, checkpoint)
+      })
       this.runs.set(run.id, run)
-      const { absent } = run.history.dataset
-      if (absent !== null) this.surroundings.listener.warn('the data of a run are not there', { run: id, absent })
+      if (run.lacking !== null) {
+        this.surroundings.listener.warn('the data of a run are not there', { run: id, why: run.lacking })
+      }
       if (run.state === 'running') {
         const recovered: NewEntry = { run: id, at: now, kind: 'recovered', data: null, payload: null }
-        const paused = run.lacking === null ? [] : [entering(run, 'paused', now)]
-        for (const entry of this.append([recovered, ...paused])) run.history.fold(entry)
+        const paused = run.lacking === null ? [] : [entering(run, 'paused', DATA_WERE_GONE, now)]
+        for (const entry of this.durability.append([recovered, ...paused])) run.history.fold(entry)
       }
       run.follow()
       // Where the process was gone before its last checkpoint was written.
-      if (run.over) this.saveCheckpoint(run)
-      this.restIfOver(run)
+      if (run.over) this.durability.saveCheckpoint(run)
+      this.durability.restIfOver(run)
     }
-  }
-
-  private recoverRun(id: string): Run {
-    const { journal, boot } = this.surroundings
-    const created = journal.read(id, 0).next().value as Entry | undefined
-    if (created?.kind !== 'created')
-      throw new Error(`invariant: the journal of run ${id} does not begin with its creation`)
-    const { spec, createdAt, data } = created.data as CreatedData
-    const checkpoint = journal.loadCheckpoint(id) ?? undefined
-    const run = new Run(id, spec, this.datasets.again(id, spec, data), boot, createdAt, checkpoint)
-    for (const entry of journal.read(id, checkpoint?.seq ?? 0)) {
-      if (entry.pruned) {
-        throw new StorageError(
-          'damaged',
-          `run ${id} has no checkpoint that reads back, and the updates before it are pruned: restore a copy of the data folder, or move it aside to begin anew`,
-        )
-      }
-      run.history.fold(entry)
-    }
-    return run
   }
 
   // ---- operators ------------------------------------------------------------------------------------------------
@@ -128,7 +106,7 @@ export class Runs {
     const data: CreatedData = { spec, createdAt: now, data: identityOf(dataset) }
     // Together: a run that is journalled has begun.
     const created: NewEntry = { run: id, at: now, kind: 'created', data, payload: null }
-    const entries = this.append([created, entering(run, 'running', now)])
+    const entries = this.durability.append([created, entering(run, 'running', null, now)])
     this.runs.set(run.id, run)
     return this.changed(run, entries, now)
   }
@@ -148,25 +126,24 @@ export class Runs {
 
   /** What the run has come to; of one that failed, as its last good checkpoint has it. */
   lastGood(run: Run): History {
-    const checkpoint = run.state === 'failed' ? this.surroundings.journal.loadCheckpoint(run.id) : null
-    return checkpoint === null ? run.history : new History(run.spec, run.history.dataset, checkpoint)
+    return this.durability.lastGood(run)
   }
 
   /** Moves a run into a state; a string says why it cannot. */
   move(run: Run, state: RunState, reason: string | null, now: number): RunDetail | string {
     const entry = run.transition(state, reason, now)
     if (typeof entry === 'string') return entry
-    return this.changed(run, this.append([entry]), now)
+    return this.changed(run, this.durability.append([entry]), now)
   }
 
   /** What an operator, or we ourselves, did to a run is in the journal. */
   private changed(run: Run, entries: readonly Entry[], now: number): RunDetail {
-    this.folded(() => {
+    this.durability.fold(() => {
       for (const entry of entries) run.history.fold(entry)
       run.follow()
     })
-    if (entries[0].kind === 'created' || run.state === 'finished') this.saveCheckpoint(run)
-    this.restIfOver(run)
+    if (entries[0].kind === 'created' || run.state === 'finished') this.durability.saveCheckpoint(run)
+    this.durability.restIfOver(run)
     this.surroundings.listener.work()
     return this.tell(run, now)
   }
@@ -204,7 +181,10 @@ export class Runs {
 
   start(volunteer: string, lease: string, now: number): Start | Refusal {
     const run = this.runHolding(volunteer, lease)
-    return isRefusal(run) ? run : run.start(volunteer, lease, now)
+    const start = isRefusal(run) ? run : run.start(volunteer, lease, now)
+    // The next one it is to do may be of another run, where it waits for one of this.
+    if (!isRefusal(start) && this.volunteers.get(volunteer)?.introduction.trusted) this.surroundings.listener.work()
+    return start
   }
 
   /** May this update be sent? null means yes. */
@@ -213,11 +193,17 @@ export class Runs {
     if (isRefusal(run)) return run
     const refusal = run.announce(volunteer, update, now)
     this.failDiverged(run, now)
+    if (refusal !== null) this.surroundings.listener.work()
     return refusal
   }
 
-  uploading(lease: string, now: number): void {
-    this.runOfLease(lease)?.uploading(lease, now)
+  /** More bytes of an announced update have come; a refusal where nobody wants them any more. */
+  uploading(volunteer: string, lease: string, now: number): Refusal | null {
+    const run = this.runHolding(volunteer, lease)
+    if (isRefusal(run)) return run
+    const refusal = run.uploading(volunteer, lease, now)
+    if (refusal !== null) this.surroundings.listener.work()
+    return refusal
   }
 
   /** Takes an update: when it is answered, it is in the journal and folded in. */
@@ -233,16 +219,16 @@ export class Runs {
     const { entry } = submission
     let written: Entry | null
     try {
-      written = entry && this.append([entry])[0]
+      written = entry && this.durability.append([entry])[0]
     } catch (error) {
       run.unsettle(submission, now)
       return storageRefusal(error)
     }
-    const settlement = this.folded(() => run.settle(submission, written, now))
+    const settlement = this.durability.fold(() => run.settle(submission, written, now))
     const answer = this.answer(volunteer, update.next, settlement, now)
     this.announceEvents(run, settlement, now)
-    if (run.history.checkpointDue || run.state === 'finished') this.saveCheckpoint(run)
-    this.restIfOver(run)
+    if (run.history.checkpointDue || run.state === 'finished') this.durability.saveCheckpoint(run)
+    this.durability.restIfOver(run)
     this.surroundings.listener.work()
     return answer
   }
@@ -278,7 +264,7 @@ export class Runs {
 
   /** The last act of an orderly stop: a checkpoint of every run, so that the next start has nothing to fold. */
   close(): void {
-    for (const run of this.runs.values()) this.saveCheckpoint(run)
+    for (const run of this.runs.values()) this.durability.saveCheckpoint(run)
   }
 
   /** Some bytes of what a lease named, and the whole they are of. */
@@ -290,7 +276,7 @@ export class Runs {
     const whole =
       'hash' in blob
         ? (this.blob(blob.hash) ?? refuse('blob-unknown', `there is no blob ${blob.hash}`))
-        : (run?.version(blob.version) ?? refuse('run-unknown', `there is no run ${blob.run}`))
+        : (run?.versions.find(blob.version) ?? refuse('run-unknown', `there is no run ${blob.run}`))
     if (isRefusal(whole)) return whole
     if (offset >= whole.length) return refuse('malformed', `the blob has ${whole.length} bytes, asked from ${offset}`)
     const bytes = whole.subarray(offset, offset + length)
@@ -342,7 +328,7 @@ export class Runs {
   ): Verdict {
     const accepted = { ok: true, verdict: 'accepted', version, staleness } as const
     // Where it was started before, by another answer, that one brought more.
-    const first = next !== undefined && this.runOfLease(next)?.isGranted(volunteer, next) === true
+    const first = next !== undefined && this.runOfLease(next)?.isToBegin(volunteer, next) === true
     const start = next === undefined ? undefined : this.start(volunteer, next, now)
     if (start === undefined || isRefusal(start)) return accepted
     if (!first) return { ...accepted, start }
@@ -362,67 +348,11 @@ export class Runs {
     this.surroundings.listener.event({ type: 'run', run: detail })
     return detail
   }
-
-  /** Throws StorageError, having noted it, and none of them is in the journal. */
-  private append(entries: readonly NewEntry[]): Entry[] {
-    try {
-      const first = this.surroundings.journal.append(entries)
-      this.storageFault = null
-      return entries.map((entry, i) => ({ ...entry, seq: first + i, pruned: false }))
-    } catch (error) {
-      const message = error instanceof Error ? error.message : String(error)
-      if (message !== this.storageFault) {
-        this.surroundings.listener.warn('the journal could not be written', { error: message })
-      }
-      this.storageFault = message
-      throw error
-    }
-  }
-
-  private folded<T>(fold: () => T): T {
-    try {
-      return fold()
-    } catch (error) {
-      this.isBroken = true
-      this.surroundings.listener.broken(error as Error)
-      throw error
-    }
-  }
-
-  private saveCheckpoint(run: Run): void {
-    const { journal, listener } = this.surroundings
-    // The last one of a run that failed, or may be about to, is the last that was good.
-    const doubtful = run.state !== 'finished' && !run.history.sound
-    if (this.isBroken || run.state === 'failed' || doubtful || run.history.saved) return
-    const checkpoint = run.history.checkpoint(run.id)
-    if (checkpoint === null) return
-    try {
-      journal.saveCheckpoint(checkpoint, () => {
-        run.history.wrote(checkpoint)
-        this.restIfOver(run)
-      })
-      if (run.spec.journal === 'since-checkpoint') journal.prune(run.id)
-    } catch (error) {
-      if (!(error instanceof StorageError)) throw error
-      listener.warn('a checkpoint could not be written; the journal still holds everything', {
-        run: run.id,
-        error: error.message,
-      })
-    }
-  }
-
-  /** A run that is over keeps only what it came to; of one that failed its last good checkpoint is taken away. */
-  private restIfOver(run: Run): void {
-    if (this.isBroken || !run.over || run.history.resting) return
-    if (run.state === 'finished' && !run.history.saved) return
-    run.history.rest()
-    this.models.forget(run)
-  }
 }
 
 /** The entry that brings the run into a state that nothing keeps it from. */
-function entering(run: Run, state: RunState, now: number): NewEntry {
-  const entry = run.transition(state, null, now)
+function entering(run: Run, state: RunState, reason: string | null, now: number): NewEntry {
+  const entry = run.transition(state, reason, now)
   if (typeof entry === 'string') throw new Error(`invariant: ${entry}`)
   return entry
 }

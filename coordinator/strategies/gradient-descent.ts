@@ -47,9 +47,13 @@ export class GradientDescent extends PassStrategy {
 
   get ended(): string | null {
     if (this.converged) return `converged after ${this.iterations} iterations`
-    if (this.iterations < this.room.iterations) return null
-    const empty = this.iterations - this.history.length
-    return `all ${this.iterations} iterations are done${empty > 0 ? `, of which the sample of ${empty} was empty` : ''}`
+    return this.iterations < this.room.iterations ? null : `all ${this.iterations} iterations are done`
+  }
+
+  /** Nothing was learned. */
+  get failure(): string | null {
+    if (this.ended === null || this.history.length > 0) return null
+    return `the samples of all ${this.iterations} iterations were empty; raise fraction`
   }
 
   protected moveOn(sum: PassSum): 'published' | null {

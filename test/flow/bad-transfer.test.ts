@@ -59,6 +59,19 @@ describe('transfers', () => {
     expect(await bad.ask('finish', { lease: lease.id })).toMatchObject({ ok: true, verdict: 'accepted' })
   })
 
+  test('chunks for a lease that has ended are refused at the next one, and the upload is gone [T1]', async () => {
+    const bad = await bystander.newcomer('chunked')
+    const { lease, start } = await bad.begin()
+    const bytes = bad.payload(lease, start).subarray(0, CHUNK_BYTES)
+    expectOk('update', await bad.ask('update', bad.update(lease, start)))
+    expectOk('giveBack', await bad.ask('giveBack', { lease: lease.id }))
+    await bystander.harmless(async () => {
+      const chunk = () => bad.ask('chunk', { lease: lease.id, offset: 0, bytes })
+      expectRefusal(await chunk(), 'lease-settled', 'is given-back')
+      expectRefusal(await chunk(), 'transfer-unknown', 'announce the update first')
+    })
+  })
+
   test("an announced size that is not the run's is refused [T1]", async () => {
     const bad = await bystander.newcomer('chunked')
     const { lease, start } = await bad.begin()

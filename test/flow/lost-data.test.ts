@@ -20,8 +20,11 @@ test('[J8] the coordinator starts without them; the run waits, says for what, an
     model: { template: 'rbm', hidden: [2] },
     ...{ pretrain: { epochs: 1 }, stop: { epochs: 1 } },
   })
-  const model = async (coordinator: typeof first) =>
-    (await coordinator.api('GET', `/api/runs/${run}/machines.safetensors`)).arrayBuffer()
+  const model = async (coordinator: typeof first): Promise<string> => {
+    const response = await coordinator.api('GET', `/api/runs/${run}/machines.safetensors`)
+    expect(response.status).toBe(200)
+    return Buffer.from(await response.arrayBuffer()).toString('hex')
+  }
   const before = await model(first)
   await first.stop()
 
@@ -47,7 +50,9 @@ test('[J8] the coordinator starts without them; the run waits, says for what, an
 
   writeFileSync(inputs, held)
   const back = await startCoordinator({ dataFolder })
+  const waiting = (await (await back.api('GET', `/api/runs/${run}`)).json()) as RunDetail
   const resumed = await back.api('POST', `/api/runs/${run}/resume`)
+  expect(waiting).toMatchObject({ state: 'paused', reason: 'its data were not there when the coordinator was started' })
   expect(await resumed.json()).toMatchObject({ state: 'running', reason: null })
   await back.stop()
 })

@@ -270,15 +270,20 @@ export class Shell {
   announce(volunteer: string, update: UpdateRequest): Refusal | null {
     const malformed = this.malformed(update)
     if (malformed !== null) return malformed
-    const runs = this.runs!
-    const before = this.checker.fingerprint(runs, update.lease, volunteer, this.disk)
-    const refusal = runs.announce(volunteer, update, this.agenda.now)
-    if (refusal !== null) this.refused(runs, volunteer, update, refusal, before)
-    return refusal
+    return this.checked(volunteer, update, (runs) => runs.announce(volunteer, update, this.agenda.now))
   }
 
-  uploading(lease: string): void {
-    this.runs!.uploading(lease, this.agenda.now)
+  uploading(volunteer: string, update: UpdateRequest): Refusal | null {
+    return this.checked(volunteer, update, (runs) => runs.uploading(volunteer, update.lease, this.agenda.now))
+  }
+
+  /** Asks; a refusal is noted, and must have changed nothing. */
+  private checked(volunteer: string, update: UpdateRequest, ask: (runs: Runs) => Refusal | null): Refusal | null {
+    const runs = this.runs!
+    const before = this.checker.fingerprint(runs, update.lease, volunteer, this.disk)
+    const refusal = ask(runs)
+    if (refusal !== null) this.refused(runs, volunteer, update, refusal, before)
+    return refusal
   }
 
   submit(

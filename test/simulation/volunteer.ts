@@ -307,12 +307,12 @@ export class Volunteer {
     if (chunk === UPLOAD_CHUNKS) return this.submit(lease, update, payload)
     const { shell, draws } = this.surroundings
     if (draws.chance(this.nature.vanishes / 6)) return this.vanish()
-    this.request<null>(
-      (answer) => {
-        shell.uploading(update.lease)
-        answer(null)
-      },
-      () => this.upload(lease, update, payload, chunk + 1),
+    this.request<Refusal | null>(
+      (answer) => answer(shell.uploading(this.nature.name, update)),
+      (refusal) =>
+        refusal === null
+          ? this.upload(lease, update, payload, chunk + 1)
+          : this.refused(lease, update, payload, refusal),
       () => this.upload(lease, update, payload, chunk),
     )
   }

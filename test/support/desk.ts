@@ -2,14 +2,7 @@
 import { expect } from 'vitest'
 import { Runs } from '../../coordinator/run/runs.ts'
 import { codecs, payloadSize } from '../../shared/codec.ts'
-import {
-  isRefusal,
-  type Lease,
-  type Refusal,
-  type Start,
-  type UpdateRequest,
-  type Verdict,
-} from '../../shared/protocol.ts'
+import { isRefusal, type Lease, type Refusal, type UpdateRequest, type Verdict } from '../../shared/protocol.ts'
 import { parseRunSpec, type RunSpec } from '../../shared/run-spec.ts'
 import { emptyDataset } from '../simulation/examples.ts'
 import { MemoryJournal } from './memory-journal.ts'
@@ -38,7 +31,9 @@ export class Desk {
   readonly warnings: string[] = []
   /** What the runs are told to be unlike the journal by. */
   readonly broken: unknown[] = []
-  /** Nobody can be told that there is work. */
+  /** How often those who wait were told that there may be work. */
+  called = 0
+  /** Nobody can be told that. */
   deaf = false
   now: number
 
@@ -53,6 +48,7 @@ export class Desk {
       listener: {
         work: () => {
           if (this.deaf) throw new Error('the sockets are gone')
+          this.called++
         },
         event: () => {},
         broken: (error) => this.broken.push(error),
@@ -88,7 +84,7 @@ export class Desk {
     return lease
   }
 
-  start(volunteer: string, lease: Lease): Start {
+  start(volunteer: string, lease: Lease) {
     const start = this.runs.start(volunteer, lease.id, this.now)
     if (isRefusal(start)) throw new Error(start.message)
     return start

@@ -152,14 +152,14 @@ describe('a RunSpec', () => {
       },
     ],
     [
-      'samples that are mostly empty',
+      'samples that are often empty',
       {
         strategy: { name: 'gradient-descent', fraction: 1e-6 },
         ...{ updateRule: undefined, schedule: undefined },
       },
       {
         'strategy.fraction':
-          'of 60000 examples a sample holds 0.060 on average, mostly none: write at least 0.000016666666666666667',
+          'of 60000 examples a sample holds 0.060 on average, often none: write at least 0.000016666666666666667',
       },
     ],
     [

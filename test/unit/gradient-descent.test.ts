@@ -151,7 +151,8 @@ describe('gradient descent', () => {
   it('(e) an empty sample leaves the weights and the history, and counts as an iteration', () => {
     const run = crowd({ fraction: 1e-6, portionSize: 100 }, { iterations: 5, volunteers: 2 }).run()
     expect(run.strategy.iterations).toBe(5)
-    expect(run.strategy.ended).toBe('all 5 iterations are done, of which the sample of 5 was empty')
+    expect(run.strategy.ended).toBe('all 5 iterations are done')
+    expect(run.strategy.failure).toBe('the samples of all 5 iterations were empty; raise fraction')
     expect(run.history).toEqual([])
     expect(run.weights).toEqual(objective.initial)
     expect(run.parameters.version).toBe(0)
@@ -166,6 +167,7 @@ describe('gradient descent', () => {
     const run = crowd(settings).run()
     expectClose(losses(run), expected.losses, 1e-5)
     expectClose(run.weights, expected.w, 1e-5)
+    expect(run.strategy.failure).toBeNull()
   })
 
   it('[Y3] (f) a sample has the fraction of all examples on average, the same for every crowd', () => {

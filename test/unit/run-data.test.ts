@@ -56,6 +56,9 @@ describe('[J8] a run under way', () => {
     // Another start without them changes nothing.
     expect(without.again(1_000, open).runs.get('r0')!.state).toBe('paused')
     const back = without.again()
+    expect(back.runs.get('r0')!.detail(back.now).reason).toBe(
+      'its data were not there when the coordinator was started',
+    )
     expect(back.runs.move(back.runs.get('r0')!, 'running', null, back.now)).toMatchObject({
       state: 'running',
       reason: null,

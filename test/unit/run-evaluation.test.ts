@@ -225,6 +225,25 @@ describe('evaluation', () => {
     expect(tested.slice(3).sort()).toEqual(runs)
   })
 
+  it('stays with who asks for the next part before it begins this one', () => {
+    const at = desk({ stop: { epochs: 5 }, evaluateEveryEpochs: 1 })
+    at.runs.create('r1', specOf({ stop: { epochs: 5 }, evaluateEveryEpochs: 1 }), at.now)
+    at.hello('own', { trusted: true })
+    for (const run of ['r0', 'r1']) {
+      at.hello(run, { run })
+      for (let i = 0; i < 10; i++) expect(at.work(run)).toBe('accepted')
+    }
+    const part = at.lease('own')
+    expect(at.runs.lease('own', at.now)).toMatchObject({ ok: true, waitMs: expect.any(Number) })
+    const { called } = at
+    const { version } = at.start('own', part)
+    expect(at.called).toBeGreaterThan(called)
+    const next = at.lease('own')
+    expect(next.run).not.toBe(part.run)
+    expect(codeOf(at.submit('own', part, version, correct))).toBe('accepted')
+    expect(codeOf(at.submit('own', next, at.start('own', next).version, correct))).toBe('accepted')
+  })
+
   it('gives a lost part to whoever asks next', () => {
     const at = trained()
     const lost = at.lease('own')

@@ -1,6 +1,8 @@
 /** Leases and updates as the core grants and takes them, on a journal in memory. */
 import { describe, expect, it } from 'vitest'
+import { sampled } from '../../coordinator/run/shards.ts'
 import type { Lease, UpdateRequest } from '../../shared/protocol.ts'
+import { emptyDataset } from '../simulation/examples.ts'
 import { codeOf, type Desk, desk, specOf, stateOf } from '../support/desk.ts'
 
 const synchronous = { strategy: { name: 'synchronous', batchSize: 8, portionSize: 4 } }
@@ -323,5 +325,32 @@ describe('warm start', () => {
     at.runs.expire(at.now)
     expect(at.work('ann')).toBe('accepted')
     expect(at.ask('bad')).toBe('warm start: 1 volunteer trains first')
+  })
+})
+
+describe('a run whose samples were all empty', () => {
+  const dataset = { name: 'mnist', train: 40, test: 10 } as const
+  const fraction = 1 / 40
+  const isEmpty = (seed: number) => sampled(emptyDataset(dataset).train, seed, 0, fraction, { from: 0, to: 40 }) === 0
+
+  it.each([
+    ['the last of them came in', false],
+    ['it goes on, where it was paused then', true],
+  ])('[T4] fails when %s', (_when, paused) => {
+    const seed = Array.from({ length: 50 }, (_, i) => i).find(isEmpty)
+    const at = desk({ ...pass, dataset, seed, strategy: { ...pass.strategy, portionSize: 40, fraction } })
+    const run = at.runs.get('r0')!
+    at.hello('ann')
+    const lease = at.lease('ann')
+    const { version } = at.start('ann', lease)
+    if (paused) at.runs.move(run, 'paused', null, at.now)
+    const nothing = { minibatches: 0, examples: 0, lossSum: 0 }
+    expect(codeOf(at.submit('ann', lease, version, nothing))).toBe('accepted')
+    if (paused) at.runs.move(run, 'running', null, at.now)
+    expect(run.detail(at.now)).toMatchObject({
+      state: 'failed',
+      reason: expect.stringMatching(/empty; raise fraction$/),
+    })
+    expect(stateOf(at.again())).toBe(stateOf(at))
   })
 })
