@@ -1,6 +1,6 @@
 /**
  * What a lease needs before it can be computed: the model, loaded into a trainer, the examples and the parameters.
- * Immutable, so all are kept: decoded shards up to a bound, the trainers of the last few models, the last version.
+ * All are kept: decoded shards up to a bound, the trainers of the last few models, the version fetched last.
  */
 import { z } from 'zod'
 import { codecs, decodeVector, payloadSize } from '../../shared/codec.ts'

@@ -1,6 +1,6 @@
 /**
- * Granting: how work that a strategy or a test has to give becomes a lease, and how its volunteer sees it. A lease fits
- * the volunteer's time box at its measured speed, and is expected back accordingly.
+ * Granting: how many leases a volunteer may hold, how work that a strategy or a test has to give becomes one, and how
+ * its volunteer sees it. A lease fits the volunteer's time box at its measured speed, and is expected back accordingly.
  */
 import { examplesAtOnce } from '../../shared/limits.ts'
 import { type Lease, type LeaseReply, type Refusal, refuse } from '../../shared/protocol.ts'
@@ -9,6 +9,7 @@ import { type Outstanding, PLAIN } from '../strategies/strategy.ts'
 import type { Examiner } from './examiner.ts'
 import type { History } from './history.ts'
 import { allowanceMs, type HeldLease, type Lease as HeldWork, type Leases, type StartedLease } from './leases.ts'
+import { Patience } from './patience.ts'
 import { type Member, Roster } from './roster.ts'
 import { Shards, sampled } from './shards.ts'
 
@@ -18,8 +19,6 @@ const LEASES_PER_VOLUNTEER = 2
 const GRANT_MARGIN = 1.25
 /** A lease is expected to take at most this beyond the time box, whatever its volunteer says of its speed. */
 const BEYOND_MS = 60_000
-/** Many times as long where nobody does such work in time. */
-const PATIENCE_MAX = 8
 /** A lease that takes this many times what it should, and so long, is late. */
 const LATE_FACTOR = 2
 const LATE_MS = 1_000
@@ -40,14 +39,7 @@ export class Granting {
   private readonly roster: Roster
   private readonly shards: Record<HeldWork['from'], Shards>
   private granted = 0
-  /** When an update was last accepted. */
-  private settledAt = 0
-  /**
-   * How many times as long as others its leases may take, since some came to nothing; and of how many examples those
-   * were.
-   */
-  private patience = 1
-  private undone = 0
+  private patience = new Patience()
 
   /** `boot` makes this process' lease ids unlike those of any other. */
   constructor(run: string, boot: string, history: History, leases: Leases, roster: Roster) {
@@ -124,7 +116,7 @@ export class Granting {
   private grant(
     member: Member,
     model: () => string,
-    work: Omit<HeldWork, 'id' | 'volunteer' | 'stage' | 'examples' | 'expectedMs'>,
+    work: Omit<HeldWork, 'id' | 'volunteer' | 'stage' | 'examples' | 'patience' | 'expectedMs'>,
     now: number,
   ): LeaseReply {
     const examples = this.taken(work)
@@ -136,7 +128,8 @@ export class Granting {
         volunteer: member.volunteer,
         stage: this.history.stage.index,
         examples,
-        expectedMs: Math.min(this.patience * this.mostMs, computeMs) + Roster.overheadOf(member),
+        patience: this.patience.times,
+        expectedMs: Math.min(this.patience.times * this.mostMs, computeMs) + Roster.overheadOf(member),
       },
       now,
     )
@@ -177,25 +170,20 @@ export class Granting {
   }
 
   /** So many examples of a lease were done. */
-  settled({ kind, startedAt }: StartedLease, examples: number, now: number): void {
-    if (kind === 'evaluate') return
-    this.settledAt = now
-    // What came to nothing can be done in the time that leases have: nobody needs more.
-    if ((now - startedAt) * this.undone > allowanceMs(this.mostMs) * examples) return
-    this.patience = 1
-    this.undone = 0
+  settled(lease: StartedLease, examples: number, now: number): void {
+    if (lease.kind === 'gradient') this.patience.settled(lease, examples, allowanceMs(this.mostMs), now)
   }
 
   /** A lease ran past its deadline. Where others got on meanwhile, nobody needs to wait longer for this one. */
   expired(lease: HeldLease): void {
-    if (lease.state === 'granted') return
-    const { kind, volunteer, examples, startedAt } = lease
+    if (lease.state === 'granted' || this.roster.get(lease.volunteer)?.connected !== true) return
     // A test gets on by trusted ones only, and in parts that are as small as need be.
-    if (kind === 'evaluate') return this.roster.late(volunteer)
-    if (startedAt < this.settledAt) return
-    this.roster.late(volunteer)
-    this.patience = Math.min(PATIENCE_MAX, 2 * this.patience)
-    this.undone = Math.max(this.undone, examples)
+    if (lease.kind === 'evaluate' || this.patience.expired(lease)) this.roster.late(lease.volunteer)
+  }
+
+  /** In a new stage an example is other work. */
+  beginAnew(): void {
+    this.patience = new Patience()
   }
 
   /** The time box. */

@@ -22,6 +22,8 @@ export interface Lease extends Work {
   readonly version: number | null
   /** In its stretches; where only a sample is taken, those that are. */
   readonly examples: number
+  /** How many times as long as usual it may take (patience.ts). */
+  readonly patience: number
   /** What it should take this volunteer, start to announcement, milliseconds. */
   readonly expectedMs: number
 }

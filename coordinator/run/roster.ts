@@ -32,7 +32,7 @@ const FIRST_EXAMPLES_PER_SECOND = 200
 const FIRST_OVERHEAD_MS = 5_000
 /** Believed at most: a volunteer that claims to have computed in no time must not earn a far deadline. */
 const OVERHEAD_MAX_MS = 60_000
-/** As good as without end: it is a lease of one minibatch, or example, before. */
+/** As good as without end: leases are short long before. */
 const LATENESS_MAX = 1024
 /** Who waits for work asks again within ten seconds; who did not for so long is not there to work. */
 const IDLE_MS = 30_000

@@ -290,6 +290,7 @@ export class Run {
     if (this.examiner.belongsTo(this.history.stage)) return
     this.examiner = new Examiner(this.history, this.leases)
     this.belief.beginAnew()
+    this.granting.beginAnew()
   }
 
   /** The journal could not take the submission's entry: the lease is as it was, with time to try again. */

@@ -182,8 +182,8 @@ export class Runs {
   start(volunteer: string, lease: string, now: number): Start | Refusal {
     const run = this.runHolding(volunteer, lease)
     const start = isRefusal(run) ? run : run.start(volunteer, lease, now)
-    // The next one it is to do may be of another run, where it waits for one of this.
-    if (!isRefusal(start) && this.volunteers.get(volunteer)?.introduction.trusted) this.surroundings.listener.work()
+    // What is refused may be free again; and the next one that a trusted one is to do may be of another run.
+    if (isRefusal(start) || this.volunteers.get(volunteer)?.introduction.trusted) this.surroundings.listener.work()
     return start
   }
 

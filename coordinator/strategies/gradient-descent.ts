@@ -7,7 +7,8 @@
  *     l1          w ← sign(u)·max(0, |u| − λ·η) of u = w − η·g     R(w) = λ‖w‖₁
  *
  * The history holds Σloss/m + R(w), both before the step. It has converged when a step, not the first, is shorter than
- * tolerance·max(‖w‖, 1). An empty sample counts as an iteration, without a step and without history.
+ * tolerance·max(‖w‖, 1). An empty sample counts as an iteration, without a step and without history; where all were
+ * empty, the run fails.
  * The weights are float32 vectors; every scalar is float64.
  */
 import type { IterationPoint } from '../../shared/api.ts'

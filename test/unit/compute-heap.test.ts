@@ -27,9 +27,16 @@ it.each([32_767, 32_768])('has no room for %d² numbers, ever', expectTooMany)
 const taking = (...sizes: number[]) => sizes.map((floats) => heapOf(tf.backend()).output([floats]))
 
 it('has none left where malloc says so, and is none the worse for it', () => {
+  const heap = heapOf(tf.backend())
+  heap.scratch(1e6)
   const taken = taking(2 ** 29, 1e6, 4e8)
   expectTooMany(16_000)
-  for (const block of taken) heapOf(tf.backend()).dispose(block)
+  expect(() => heap.scratch(1e9)).toThrow(/^wasm: no memory left for 1000000000 bytes$/)
+  // It may lie where the scratch memory was.
+  const next = heap.output([2e5])
+  const away = heap.scratch(1_000) - heap.address(next)
+  expect(away < 0 || away >= 8e5).toBe(true)
+  for (const block of [...taken, next]) heap.dispose(block)
   const product = tf.tidy(() => tf.matMul(tf.ones([100, 9]), tf.ones([9, 100])).dataSync())
   expect(product.every((nine) => nine === 9)).toBe(true)
 })

@@ -20,6 +20,7 @@ function lease(id: string, volunteer: string, expectedMs = 1_000): Lease {
     examples: 4,
     batchSize: 2,
     timeBoxed: true,
+    patience: 1,
     expectedMs,
   }
 }

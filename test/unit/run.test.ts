@@ -354,3 +354,27 @@ describe('a run whose samples were all empty', () => {
     expect(stateOf(at.again())).toBe(stateOf(at))
   })
 })
+
+describe('an upload', () => {
+  it.each([
+    [
+      'of a run that is over',
+      'run-not-running',
+      (at: Desk) => at.runs.move(at.runs.get('r0')!, 'finished', null, at.now),
+    ],
+    ['that is too stale', 'stale', (at: Desk) => at.work('bob')],
+  ])('%s is refused at its next bytes, and its lease is over', (_which, code, happens) => {
+    const at = desk({ strategy: { name: 'downpour', batchSize: 4, pushEvery: 1, maxStaleness: 0 } })
+    at.hello('ann')
+    at.hello('bob')
+    const { id, batchSize } = at.lease('ann')
+    const { version } = at.start('ann', { id } as Lease)
+    const counts = { minibatches: 1, examples: batchSize, lossSum: 4, correct: 0, computeMs: 1, size: 60 }
+    expect(at.runs.announce('ann', { lease: id, version, ...counts }, at.now)).toBeNull()
+    expect(at.runs.uploading('ann', id, at.now)).toBeNull()
+    happens(at)
+    expect(at.runs.uploading('ann', id, at.now)).toMatchObject({ code })
+    expect(at.runs.get('r0')!.holds('ann')).toBe(0)
+    expect(at.runs.get('r0')!.updatesRefused).toBe(1)
+  })
+})

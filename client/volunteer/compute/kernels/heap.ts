@@ -133,6 +133,9 @@ export async function prepareHeap(backend: KernelBackend): Promise<Heap> {
     scratch(bytes) {
       if (bytes > scratchSize) {
         if (scratchAt) module._free(scratchAt)
+        // Where there is no memory for the new one, there is none.
+        scratchAt = 0
+        scratchSize = 0
         // It answers with a signed number above 2 GiB.
         scratchAt = module._malloc(bytes) >>> 0
         scratchSize = bytes
