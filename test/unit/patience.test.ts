@@ -46,6 +46,15 @@ describe('patience [L5]', () => {
     }
   })
 
+  it('ends by what came to nothing since it last ended, and not by what did before', () => {
+    const patience = new Patience()
+    patience.expired(lease(0))
+    patience.settled(lease(0), 1_000, USUAL_MS, 1_000)
+    patience.expired(lease(1_000, 1, { examples: 10 }))
+    patience.settled(lease(2_000), 10, USUAL_MS, 2_000 + USUAL_MS)
+    expect(patience.times).toBe(1)
+  })
+
   it('ends with a minibatch in the usual time, where a minibatch would have done', () => {
     const patience = new Patience()
     patience.expired(lease(0, 1, { timeBoxed: true, examples: 64_000 }))

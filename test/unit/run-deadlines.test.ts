@@ -1,6 +1,7 @@
 /** How long a volunteer may keep its lease: what it claims of its speed earns it no far deadline. */
 import { describe, expect, it } from 'vitest'
 import { Roster } from '../../coordinator/run/roster.ts'
+import { codecs, payloadSize } from '../../shared/codec.ts'
 import type { UpdateRequest } from '../../shared/protocol.ts'
 import { codeOf, type Desk, desk } from '../support/desk.ts'
 
@@ -32,10 +33,11 @@ describe('the roster', () => {
   })
 })
 
-/** A synchronous run, whose portions are done whole, in two portions a batch. */
-const portions = (): Desk =>
+/** A synchronous run, whose portions are done whole, in two portions a batch, or more. */
+const portions = (count = 2): Desk =>
   desk({
-    strategy: { name: 'synchronous', batchSize: 8, portionSize: 4 },
+    dataset: { name: 'mnist', train: 20 * count, test: 10 },
+    strategy: { name: 'synchronous', batchSize: 4 * count, portionSize: 4 },
     leaseSeconds: BOX_MS / 1000,
     stop: { epochs: 10 },
   })
@@ -233,14 +235,57 @@ describe('a deadline', () => {
     },
   )
 
-  it('[L5] is not far for who does both by turns', () => {
-    const at = portions()
+  it('[L5] is not far for who does both by turns, and lets leases expire, while others get on', () => {
+    const at = portions(3)
     at.hello('eve')
+    at.hello('bob')
     for (let i = 0; i < 12; i++) {
       work(at, 'eve', DRAWN_OUT_MS, i % 2 === 0 ? 0 : DRAWN_OUT_MS)
       const lease = at.lease('eve')
-      expect(at.start('eve', lease).deadlineMs).toBeLessThanOrEqual(FACTOR * (BOX_MS + WHOLE_MS + OVERHEAD_MS))
-      at.runs.giveBack('eve', { lease: lease.id })
+      const { deadlineMs } = at.start('eve', lease)
+      expect(deadlineMs).toBeLessThanOrEqual(FACTOR * (BOX_MS + WHOLE_MS + OVERHEAD_MS))
+      work(at, 'bob', 1_000, 1_000)
+      at.passes(deadlineMs)
+      expect(at.runs.start('eve', lease.id, at.now)).toMatchObject({ code: 'lease-expired' })
+      work(at, 'bob', 1_000, 1_000)
     }
+  })
+
+  it('[L5] is as far as ever where tabs were closed: that says nothing of how long the work takes', () => {
+    const at = large()
+    at.hello('ann')
+    const { deadlineMs } = at.start('ann', at.lease('ann'))
+    for (let i = 0; i < 3; i++) {
+      at.hello(`bob${i}`)
+      at.runs.bye(i === 0 ? 'ann' : `bob${i - 1}`, at.now)
+      at.passes(deadlineMs)
+      expect(at.start(`bob${i}`, at.lease(`bob${i}`)).deadlineMs).toBe(deadlineMs)
+    }
+  })
+
+  it('[L5] is as far as ever in a new stage: an example is other work there', () => {
+    const at = desk({
+      dataset: { name: 'mnist', train: 30_000, test: 10 },
+      model: { template: 'mlp', hidden: [3], activation: 'sigmoid' },
+      pretrain: { epochs: 1, strategy: { name: 'synchronous', batchSize: 30_000, portionSize: 30_000 } },
+      strategy: { name: 'synchronous', batchSize: 30_000, portionSize: 30_000 },
+      leaseSeconds: BOX_MS / 1000,
+      stop: { epochs: 2 },
+    })
+    const run = at.runs.get('r0')!
+    const submitted = (takesMs: number): string => {
+      const lease = at.lease('ann')
+      const { version, deadlineMs } = at.start('ann', lease)
+      at.passes(Math.min(takesMs, deadlineMs))
+      const counts = { minibatches: Math.ceil(30_000 / lease.batchSize), examples: 30_000, lossSum: 1, correct: 0 }
+      const size = payloadSize(codecs[lease.codec], run.model.layout.size)
+      const update = { lease: lease.id, version, ...counts, measureSum: null, computeMs: takesMs, size }
+      return codeOf(at.runs.submit('ann', update, new Uint8Array(size), at.now))
+    }
+    at.hello('ann')
+    at.hello('own', { trusted: true })
+    expect([submitted(400_000), submitted(400_000)]).toEqual([EXPIRED, ACCEPTED])
+    while (run.history.stage.index === 0) expect(at.work('own', { correct: 0 })).toBe(ACCEPTED)
+    expect(at.start('ann', at.lease('ann')).deadlineMs).toBeLessThanOrEqual(FACTOR * (BOX_MS + WHOLE_MS + OVERHEAD_MS))
   })
 })
