@@ -119,8 +119,9 @@ describe('a deadline', () => {
   })
 
   /** A run whose portions are far larger than its time box. */
-  const large = (): Desk =>
+  const large = (more: object = {}): Desk =>
     desk({
+      ...more,
       dataset: { name: 'mnist', train: 30_000, test: 10 },
       strategy: { name: 'synchronous', batchSize: 30_000, portionSize: 30_000 },
       leaseSeconds: BOX_MS / 1000,
@@ -261,6 +262,19 @@ describe('a deadline', () => {
       at.passes(deadlineMs)
       expect(at.start(`bob${i}`, at.lease(`bob${i}`)).deadlineMs).toBe(deadlineMs)
     }
+  })
+
+  it('[L5] goes further though a test gets on meanwhile', () => {
+    const at = large({ evaluateEveryEpochs: 1 })
+    at.hello('ann')
+    at.hello('own', { trusted: true })
+    expect(tried(at, 'ann', 200_000)).toBe(ACCEPTED)
+    const lease = at.lease('ann')
+    const { deadlineMs } = at.start('ann', lease)
+    expect(at.work('own')).toBe(ACCEPTED)
+    at.passes(deadlineMs)
+    expect(at.runs.start('ann', lease.id, at.now)).toMatchObject({ code: 'lease-expired' })
+    expect(tried(at, 'ann', 333_000)).toBe(ACCEPTED)
   })
 
   it('[L5] is as far as ever in a new stage: an example is other work there', () => {
